@@ -1,0 +1,65 @@
+//! What the machine can ask the driver to do. The driver carries the actions out in order and decides nothing.
+
+use super::outcome::Outcome;
+use super::phase::Step;
+use super::plan::Way;
+
+/// One of the two generations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// The one that serves when we come.
+    Old,
+    /// The candidate.
+    New,
+}
+
+/// What a generation is told. The signals that say it stand in `haproxy::handoff`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Stop accepting, keep the connections.
+    Pause,
+    /// Accept again.
+    Resume,
+    /// Finish the connections and leave; can't be undone.
+    Retire,
+    /// Leave now.
+    Stop,
+    /// The last resort.
+    Kill,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Prepare and spawn a new generation that takes over in this way.
+    Start {
+        /// The way.
+        way: Way,
+        /// The place of the way in the plan, from 0.
+        attempt: usize,
+    },
+    /// Let the herald leave: the new one finds its `-sf` pid gone, tries once more, says what is wrong and exits.
+    LetNewFail,
+    /// Say one word to one generation.
+    Tell(Who, Order),
+    /// Begin one proof; its result comes back as an input.
+    Prove(Step),
+    /// Report [`super::input::Input::OldListens`] once the old one listens on all it had.
+    WatchOldListens,
+    /// Report [`super::input::Input::OldRetired`] once the old one has closed its listeners.
+    WatchOldRetired,
+    /// Report [`super::input::Input::NewDeaf`] once the new one holds no listener.
+    WatchNewDeaf,
+    /// Steer new connections to the old one and let the new one's queues run empty.
+    SteerBack,
+    /// Take any steering off.
+    ReleaseSteering,
+    /// The commit: rename the pidfile.
+    RenamePidfile,
+    /// Put the old one's unix sockets back where the new one has replaced them.
+    RestoreSockets,
+    /// Drop the kept links: the new one owns the paths now.
+    ForgetSockets,
+    /// The end.
+    Finish(Outcome),
+}

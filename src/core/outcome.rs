@@ -1,0 +1,89 @@
+//! What is true at the end of a handover. Reports read it and decide nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::input::{Failure, Refusal};
+use super::phase::Step;
+use super::plan::Way;
+
+/// Why a handover went back, or could not go on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The new one could not be spawned.
+    Spawn(String),
+    /// The new one ended before it was bound.
+    Start(Failure),
+    /// The new one ended after it was bound.
+    Died(Failure),
+    /// A proof failed.
+    Proof(Step, String),
+    /// The new one was not bound in time.
+    NotBound,
+    /// A proof was not given in time.
+    NotProven(Step),
+    /// Pausing the old one did not help the new one to bind.
+    PauseInVain,
+    /// The pidfile could not be renamed.
+    Pidfile(String),
+    /// Somebody wanted hareload to end.
+    Interrupted(i32),
+    /// An earlier hareload died in the middle.
+    Crashed,
+}
+
+/// Who serves now.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The new one serves. The old one has left or finishes its connections.
+    Reloaded,
+    /// The new one serves; the old one was waited for and has not left in time.
+    ReloadedStillDraining,
+    /// Nothing was touched.
+    Refused(Refusal, String),
+    /// The new one was refused or has failed, and the old one serves.
+    RolledBack,
+    /// The new one failed its proof, but the old one is gone or came not back: the new one serves, unproven.
+    Unproven,
+    /// Nobody can be shown to serve.
+    Nobody,
+}
+
+/// What became of the generation that does not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// No process of it is left.
+    Gone,
+    /// It finishes its connections.
+    Draining,
+    /// It was told to leave and has not been seen to.
+    Unclear,
+}
+
+/// A way that was tried before the last one, and why it was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tried {
+    /// The way.
+    pub way: Way,
+    /// Why the next was taken.
+    pub why: Cause,
+}
+
+/// The end of a handover.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Who serves.
+    pub verdict: Verdict,
+    /// The way that was taken last, if it came to that.
+    pub way: Option<Way>,
+    /// The ways that were tried before it.
+    pub tried: Vec<Tried>,
+    /// Why it did not go as asked.
+    pub cause: Option<Cause>,
+    /// What became of the one that does not serve.
+    pub rest: Rest,
+    /// The signal that hareload is to die of once this is reported.
+    pub interrupted: Option<i32>,
+}

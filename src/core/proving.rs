@@ -1,0 +1,155 @@
+//! From *bound* to *proven*, one proof after the other, and the commit.
+
+use std::time::Duration;
+
+use super::action::{Action, Order};
+use super::input::Input;
+use super::machine::{Again, Due, Machine, New, Then};
+use super::outcome::Cause;
+use super::phase::{Phase, Step};
+use super::plan::Way;
+
+impl Machine {
+    /// The proofs of the way that is taken, in order.
+    fn proofs(&self) -> Vec<Step> {
+        let mut proofs = vec![Step::Live, Step::Listeners, Step::Health];
+        if self.way() == Some(Way::Trial) {
+            proofs.extend([Step::Steer, Step::Alone]);
+        }
+        proofs.push(Step::Probes);
+        if !self.plan.dwell.is_zero() {
+            proofs.extend([Step::Dwell, Step::Confirm]);
+        }
+        proofs
+    }
+
+    /// The new one is bound: the proofs begin.
+    pub(super) fn first_proof(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.proof(now, Step::Live, actions);
+    }
+
+    fn proof(&mut self, now: Duration, step: Step, actions: &mut Vec<Action>) {
+        let limits = &self.plan.limits;
+        let (limit, again) = match step {
+            Step::Live | Step::Confirm => (limits.live, Again::Never),
+            Step::Listeners | Step::Steer => (limits.proof, Again::Never),
+            Step::Health => (limits.health, Again::Never),
+            Step::Alone => (limits.proof, Again::Repeat),
+            Step::Probes => (limits.probes, Again::Never),
+            Step::Dwell => (self.plan.dwell, Again::Never),
+        };
+        self.enter(now, Phase::Proving(step), limit, again);
+        if step == Step::Alone {
+            self.tell_old(Order::Pause, actions);
+        }
+        actions.push(Action::Prove(step));
+    }
+
+    fn next_proof(&mut self, now: Duration, done: Step, actions: &mut Vec<Action>) {
+        if done == Step::Live
+            && let New::Running { ref mut live, .. } = self.new
+        {
+            *live = true;
+        }
+        let proofs = self.proofs();
+        let mut rest = proofs.iter().copied().skip_while(|step| *step != done).skip(1);
+        // Without an old one there is nobody to steer away from, and nobody to pause.
+        let next = rest.find(|step| !(self.old.gone && matches!(step, Step::Steer | Step::Alone)));
+        match next {
+            Some(step) => self.proof(now, step, actions),
+            None => {
+                self.proven = true;
+                self.commit(now, actions);
+            }
+        }
+    }
+
+    /// The point of no return is asked for; it is reached with [`Input::PidfileRenamed`].
+    pub(super) fn commit(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.enter(now, Phase::Committing, self.plan.limits.proof, Again::Never);
+        actions.push(Action::RenamePidfile);
+    }
+
+    pub(super) fn proving(&mut self, now: Duration, step: Step, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::Proved(proved) if proved == step => self.next_proof(now, step, actions),
+            Input::Disproved(failed, why) if failed == step => {
+                self.undo(now, Cause::Proof(step, why), Then::End, actions);
+            }
+            Input::NewGone(failure) => {
+                self.new = New::Absent;
+                self.undo(now, Cause::Died(failure), Then::End, actions);
+            }
+            Input::OldGone => {
+                self.old.gone = true;
+                self.old.paused = false;
+                if matches!(step, Step::Steer | Step::Alone) {
+                    self.next_proof(now, step, actions);
+                }
+            }
+            Input::Interrupted(signal) => {
+                self.interrupted = Some(signal);
+                // Without an old one the new one is all there is: it is seen through.
+                if !self.old.gone {
+                    self.undo(now, Cause::Interrupted(signal), Then::End, actions);
+                }
+            }
+            Input::Tick => match self.tick(now) {
+                Due::Deadline if step == Step::Dwell => self.next_proof(now, step, actions),
+                Due::Deadline => self.undo(now, Cause::NotProven(step), Then::End, actions),
+                Due::Again if step == Step::Alone => self.tell_old(Order::Pause, actions),
+                Due::Again | Due::Nothing => {}
+            },
+            // A result that comes late, a word that is said twice, or one that means nothing here.
+            Input::Proved(_)
+            | Input::Disproved(..)
+            | Input::Planned(_)
+            | Input::Refused(..)
+            | Input::SpawnFailed(_)
+            | Input::AsksPause
+            | Input::GaveUp
+            | Input::Bound
+            | Input::NewDeaf
+            | Input::OldListens
+            | Input::OldRetired
+            | Input::SteeredBack
+            | Input::PidfileRenamed
+            | Input::PidfileFailed(_) => {}
+        }
+    }
+
+    pub(super) fn committing(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::PidfileRenamed => self.committed(now, actions),
+            Input::PidfileFailed(why) => self.undo(now, Cause::Pidfile(why), Then::End, actions),
+            Input::NewGone(failure) => {
+                self.new = New::Absent;
+                self.undo(now, Cause::Died(failure), Then::End, actions);
+            }
+            Input::OldGone => {
+                self.old.gone = true;
+                self.old.paused = false;
+            }
+            Input::Interrupted(signal) => self.interrupted = Some(signal),
+            Input::Tick => match self.tick(now) {
+                Due::Deadline => {
+                    let why = "it was not renamed in time".to_owned();
+                    self.undo(now, Cause::Pidfile(why), Then::End, actions);
+                }
+                Due::Again | Due::Nothing => {}
+            },
+            Input::Proved(_)
+            | Input::Disproved(..)
+            | Input::Planned(_)
+            | Input::Refused(..)
+            | Input::SpawnFailed(_)
+            | Input::AsksPause
+            | Input::GaveUp
+            | Input::Bound
+            | Input::NewDeaf
+            | Input::OldListens
+            | Input::OldRetired
+            | Input::SteeredBack => {}
+        }
+    }
+}

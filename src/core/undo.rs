@@ -1,0 +1,211 @@
+//! Everything that leads back to the old one.
+//!
+//! The order is: the old one listens; then the new one leaves; then the old one is told to listen once more, because
+//! from 2.8 on a failing HAProxy says *resume* before it lets go of its ports; then the unix sockets are put back.
+//! Where nothing but the new one serves (a trial), it is not told to leave before the old one is seen to listen; and
+//! if the old one does not come back at all, the new one is kept: somebody must serve.
+
+use std::time::Duration;
+
+use super::action::{Action, Order};
+use super::input::{Failure, Input, Refusal};
+use super::machine::{Again, Due, Machine, New, Then};
+use super::outcome::{Cause, Rest, Tried, Verdict};
+use super::phase::{Back, Phase, Told};
+use super::plan::Way;
+
+impl Machine {
+    /// Turns back.
+    pub(super) fn undo(&mut self, now: Duration, cause: Cause, then: Then, actions: &mut Vec<Action>) {
+        self.cause = Some(cause);
+        self.then = then;
+        let alone = matches!(self.new, New::Running { live: true, told: Told::Nothing, deaf: false, .. });
+        if self.old.gone && alone {
+            return self.keep_new(now, actions);
+        }
+        // Harmless when it was not paused, and the one thing that must never be forgotten.
+        self.tell_old(Order::Resume, actions);
+        match (self.way(), alone, self.old.paused) {
+            (Some(Way::Trial), true, true) => {
+                self.enter(now, Phase::Undoing(Back::OldFirst), self.plan.limits.listen_again, Again::Repeat);
+                actions.push(Action::WatchOldListens);
+            }
+            (Some(Way::Trial), true, false) => self.steer_back(now, actions),
+            _ => self.new_leaves(now, actions),
+        }
+    }
+
+    /// There is no way back: the new one serves, unproven as it is.
+    fn keep_new(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.proven = false;
+        self.commit(now, actions);
+    }
+
+    fn steer_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.enter(now, Phase::Undoing(Back::Steer), self.plan.limits.proof, Again::Never);
+        actions.push(Action::SteerBack);
+    }
+
+    fn new_leaves(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let New::Running { live, .. } = self.new else { return self.old_again(now, actions) };
+        // One that was live may have accepted clients: what it accepted is finished.
+        let word = if live { Told::Retire } else { Told::Stop };
+        self.enter(now, Phase::Undoing(Back::NewLeaves), self.plan.limits.leave, Again::Repeat);
+        self.tell_new(word, actions);
+        actions.push(Action::WatchNewDeaf);
+    }
+
+    fn old_again(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.old.gone {
+            actions.push(Action::ReleaseSteering);
+            return self.finish(Verdict::Nobody, self.new_rest(), actions);
+        }
+        self.enter(now, Phase::Undoing(Back::OldAgain), self.plan.limits.listen_again, Again::Repeat);
+        self.tell_old(Order::Resume, actions);
+        actions.push(Action::WatchOldListens);
+    }
+
+    fn linger(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.old.paused = false;
+        actions.extend([Action::RestoreSockets, Action::ReleaseSteering]);
+        match self.new {
+            New::Absent => self.back(now, actions),
+            New::Running { .. } => {
+                self.enter(now, Phase::Undoing(Back::Linger), self.plan.limits.linger, Again::Never);
+            }
+        }
+    }
+
+    fn new_rest(&self) -> Rest {
+        match self.new {
+            New::Absent => Rest::Gone,
+            New::Running { deaf: true, .. } => Rest::Draining,
+            New::Running { deaf: false, .. } => Rest::Unclear,
+        }
+    }
+
+    /// The old one serves as before.
+    fn back(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let next = self.then == Then::NextWay && self.interrupted.is_none() && self.new == New::Absent;
+        match (next, self.way(), self.cause.take()) {
+            (true, Some(way), Some(why)) => {
+                self.tried.push(Tried { way, why });
+                self.attempt += 1;
+                self.start(now, actions);
+            }
+            (_, _, cause) => {
+                let verdict = match &cause {
+                    Some(Cause::Start(Failure::Configuration(why))) => {
+                        Verdict::Refused(Refusal::Configuration, why.clone())
+                    }
+                    Some(Cause::Spawn(why)) => Verdict::Refused(Refusal::NotInstalled, why.clone()),
+                    _ => Verdict::RolledBack,
+                };
+                self.cause = cause;
+                self.finish(verdict, self.new_rest(), actions);
+            }
+        }
+    }
+
+    pub(super) fn undoing(&mut self, now: Duration, back: Back, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::OldListens => match back {
+                Back::OldFirst => {
+                    self.old.paused = false;
+                    self.steer_back(now, actions);
+                }
+                Back::OldAgain => self.linger(now, actions),
+                Back::Steer | Back::NewLeaves | Back::Linger => {}
+            },
+            Input::SteeredBack => match back {
+                Back::Steer => self.new_leaves(now, actions),
+                Back::OldFirst | Back::NewLeaves | Back::OldAgain | Back::Linger => {}
+            },
+            Input::NewDeaf => {
+                if let New::Running { ref mut deaf, .. } = self.new {
+                    *deaf = true;
+                }
+                if back == Back::NewLeaves {
+                    self.old_again(now, actions);
+                }
+            }
+            Input::NewGone(_) => {
+                self.new = New::Absent;
+                match back {
+                    Back::OldFirst | Back::Steer | Back::NewLeaves => self.old_again(now, actions),
+                    Back::OldAgain => self.tell_old(Order::Resume, actions),
+                    Back::Linger => {
+                        self.tell_old(Order::Resume, actions);
+                        self.back(now, actions);
+                    }
+                }
+            }
+            Input::OldGone => {
+                self.old.gone = true;
+                self.old.paused = false;
+                match back {
+                    // The new one was not told anything yet: it stays.
+                    Back::OldFirst | Back::Steer => self.keep_new(now, actions),
+                    Back::NewLeaves => {}
+                    Back::OldAgain | Back::Linger => {
+                        actions.push(Action::ReleaseSteering);
+                        self.finish(Verdict::Nobody, self.new_rest(), actions);
+                    }
+                }
+            }
+            Input::Interrupted(signal) => self.interrupted = Some(signal),
+            Input::Tick => match self.tick(now) {
+                Due::Deadline => self.back_too_slowly(now, back, actions),
+                Due::Again => self.say_again(back, actions),
+                Due::Nothing => {}
+            },
+            // The new one's words count no more, and nothing else is under way.
+            Input::Planned(_)
+            | Input::Refused(..)
+            | Input::SpawnFailed(_)
+            | Input::AsksPause
+            | Input::GaveUp
+            | Input::Bound
+            | Input::Proved(_)
+            | Input::Disproved(..)
+            | Input::OldRetired
+            | Input::PidfileRenamed
+            | Input::PidfileFailed(_) => {}
+        }
+    }
+
+    fn say_again(&mut self, back: Back, actions: &mut Vec<Action>) {
+        match back {
+            Back::OldFirst | Back::OldAgain => self.tell_old(Order::Resume, actions),
+            Back::NewLeaves => {
+                if let New::Running { told, .. } = self.new {
+                    self.tell_new(told, actions);
+                }
+            }
+            Back::Steer | Back::Linger => {}
+        }
+    }
+
+    fn back_too_slowly(&mut self, now: Duration, back: Back, actions: &mut Vec<Action>) {
+        match back {
+            // The old one can't be had back, and the new one serves: it stays.
+            Back::OldFirst => self.keep_new(now, actions),
+            Back::Steer => self.new_leaves(now, actions),
+            Back::NewLeaves => {
+                let New::Running { told, .. } = self.new else { return self.old_again(now, actions) };
+                let harder = match told {
+                    Told::Nothing | Told::Retire => Told::Stop,
+                    Told::Stop => Told::Kill,
+                    Told::Kill => return self.old_again(now, actions),
+                };
+                self.enter(now, Phase::Undoing(Back::NewLeaves), self.plan.limits.leave, Again::Repeat);
+                self.tell_new(harder, actions);
+            }
+            Back::OldAgain => {
+                actions.extend([Action::RestoreSockets, Action::ReleaseSteering]);
+                self.finish(Verdict::Nobody, self.new_rest(), actions);
+            }
+            Back::Linger => self.back(now, actions),
+        }
+    }
+}
