@@ -159,6 +159,10 @@ fn serve(signals: &libc::sigset_t, report: RawFd, control: RawFd, last: RawFd) -
                 libc::pollfd { fd: control, events: libc::POLLIN, revents: 0 },
             ];
             if libc::poll(watched.as_mut_ptr(), 2, -1) < 0 {
+                // Interrupted only by a stop and a continue; signal(7).
+                if *libc::__errno_location() == libc::EINTR {
+                    continue;
+                }
                 libc::_exit(1);
             }
             let mut info: libc::signalfd_siginfo = std::mem::zeroed();
@@ -203,6 +207,7 @@ unsafe fn close_all_but(one: RawFd, other: RawFd, last: RawFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::clock;
     use crate::os::process::{all, myself};
     use crate::os::sockets;
 
@@ -264,11 +269,11 @@ mod tests {
         let herald = Herald::start(&HEARD).unwrap();
         let address = listener.local_addr().unwrap();
         let process = Process::open(herald.pid()).unwrap();
-        // It closes in its first instants: wait until its name says that it got that far, then until it polls.
-        let deadline = super::super::clock::now() + Duration::from_secs(5);
+        // It closes them in its first instants.
+        let deadline = clock::now() + Duration::from_secs(5);
         let holders = loop {
             let holders = sockets::holder_of(address);
-            if holders.len() == 1 || super::super::clock::now() > deadline {
+            if holders.len() == 1 || clock::now() > deadline {
                 break holders;
             }
         };
