@@ -1,0 +1,325 @@
+//! Files: read with a bound, replaced whole or not at all, unix sockets kept over a failed start.
+//!
+//! Touches the files that it is given and temporary ones beside them. Called by the driver for pidfiles,
+//! configurations and the journal.
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Permissions of a file that was not there before: what HAProxy gives its pidfile.
+const NEW_FILE_MODE: u32 = 0o644;
+
+/// How many links of one socket may have been left beside it by handovers that died.
+const MOST_KEPT: u32 = 1000;
+
+/// Why a file can't be read or replaced.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// It is not there.
+    #[error("{} does not exist", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a directory, a FIFO, a device or a socket.
+    #[error("{} is {kind}, not a file", path.display())]
+    NotRegular {
+        /// The file.
+        path: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// It is larger than was allowed.
+    #[error("{} is larger than {max} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// We may not.
+    #[error("no permission for {}", path.display())]
+    NoAccess {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    fn of(path: &Path, source: io::Error) -> FileError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => FileError::Missing { path },
+            io::ErrorKind::PermissionDenied => FileError::NoAccess { path },
+            _ => FileError::Io { path, source },
+        }
+    }
+}
+
+/// Whether a file must survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The file and its directory are on the disk when the call returns.
+    Synced,
+    /// Whole for every reader, but lost or old after a power cut.
+    Volatile,
+}
+
+/// Reads a regular file of at most `max` bytes; symbolic links are followed.
+///
+/// Never blocks: a FIFO in its place is refused, not waited for.
+pub fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
+    let fail = |error| FileError::of(path, error);
+    let file = match File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path) {
+        // What open(2) says of a socket.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(FileError::NotRegular { path: path.to_owned(), kind: "a socket or a device" });
+        }
+        other => other.map_err(fail)?,
+    };
+    refuse_irregular(path, &file.metadata().map_err(fail)?)?;
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(bound).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() > max { Err(FileError::TooLarge { path: path.to_owned(), max }) } else { Ok(bytes) }
+}
+
+/// Replaces a file's content by one rename: a reader sees all of the old or all of the new.
+///
+/// An existing file's owner, group and permissions are kept, and it is an error if they can't be; a new file gets
+/// 0644. Where `path` is a symbolic link to a regular file, that file is replaced and the link stays; a dangling
+/// link is refused.
+pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), FileError> {
+    replace_with_mode(path, bytes, durability, NEW_FILE_MODE)
+}
+
+/// The same, with the permissions of a file that was not there before.
+pub fn replace_with_mode(
+    path: &Path,
+    bytes: &[u8],
+    durability: Durability,
+    new_mode: u32,
+) -> Result<(), FileError> {
+    let fail = |error| FileError::of(path, error);
+    let (target, existing) = match fs::symlink_metadata(path) {
+        Ok(link) if link.is_symlink() => {
+            let target = fs::canonicalize(path).map_err(fail)?;
+            let metadata = fs::metadata(&target).map_err(fail)?;
+            (target, Some(metadata))
+        }
+        Ok(metadata) => (path.to_owned(), Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (path.to_owned(), None),
+        Err(error) => return Err(fail(error)),
+    };
+    if let Some(existing) = &existing {
+        refuse_irregular(path, existing)?;
+    }
+    let directory = parent_of(&target);
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".hareload-")
+        .tempfile_in(directory)
+        .map_err(|error| FileError::of(directory, error))?;
+    let write = |file: &mut File| -> io::Result<()> {
+        file.write_all(bytes)?;
+        let mode = existing.as_ref().map_or(new_mode, |existing| existing.mode() & 0o7777);
+        if let Some(existing) = &existing {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) != (existing.uid(), existing.gid()) {
+                fchown(&*file, Some(existing.uid()), Some(existing.gid()))?;
+            }
+        }
+        // After the owner: a change of owner clears the set-id bits; chown(2).
+        file.set_permissions(Permissions::from_mode(mode))?;
+        match durability {
+            Durability::Synced => file.sync_all(),
+            Durability::Volatile => Ok(()),
+        }
+    };
+    write(temporary.as_file_mut()).map_err(fail)?;
+    temporary.persist(&target).map_err(|error| fail(error.error))?;
+    match durability {
+        Durability::Synced => File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail),
+        Durability::Volatile => Ok(()),
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn refuse_irregular(path: &Path, metadata: &fs::Metadata) -> Result<(), FileError> {
+    let kind = metadata.file_type();
+    let kind = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () if kind.is_symlink() => "a symbolic link",
+        () => "a device",
+    };
+    Err(FileError::NotRegular { path: path.to_owned(), kind })
+}
+
+/// A unix socket's second name, by which it can be put back after a failed start has taken its path.
+///
+/// It can be written down: whoever recovers after a crash puts it back or forgets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// The hard link beside it.
+    pub kept: PathBuf,
+}
+
+/// Keeps a hard link `<path>.hareload-<n>` of a unix socket; `None` if there is no socket at that path.
+///
+/// HAProxy renames its new socket over the path when it binds, on every version, also if it then fails.
+pub fn keep_beside(path: &Path) -> io::Result<Option<Kept>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    for n in 0..MOST_KEPT {
+        let mut kept = OsString::from(path);
+        kept.push(format!(".hareload-{n}"));
+        match fs::hard_link(path, &kept) {
+            Ok(()) => return Ok(Some(Kept { path: path.to_owned(), kept: kept.into() })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(format!("{} has {MOST_KEPT} links beside it already", path.display())))
+}
+
+/// Gives the socket its path back, over whatever is there now. Done twice it is an error: the link is gone.
+pub fn put_back(kept: &Kept) -> io::Result<()> {
+    fs::rename(&kept.kept, &kept.path)?;
+    // A rename between two names of one file does nothing and leaves both; rename(2).
+    forget(kept)
+}
+
+/// Removes the link; it is fine if it is gone already.
+pub fn forget(kept: &Kept) -> io::Result<()> {
+    match fs::remove_file(&kept.kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn room() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("haproxy.pid");
+        (directory, path)
+    }
+
+    #[test]
+    fn only_regular_files_of_a_bounded_size_are_read() {
+        let (directory, path) = room();
+        assert!(matches!(read_bounded(&path, 9), Err(FileError::Missing { .. })));
+        fs::write(&path, "123456789").unwrap();
+        assert_eq!(read_bounded(&path, 9).unwrap(), b"123456789");
+        assert!(matches!(read_bounded(&path, 8), Err(FileError::TooLarge { .. })));
+        let error = read_bounded(directory.path(), 9).unwrap_err();
+        assert!(error.to_string().ends_with("is a directory, not a file"), "{error}");
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(read_bounded(&fifo, 9), Err(FileError::NotRegular { kind: "a FIFO", .. })));
+        let socket = directory.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(matches!(read_bounded(&socket, 9), Err(FileError::NotRegular { .. })));
+        assert!(matches!(read_bounded(Path::new("/dev/zero"), 9), Err(FileError::NotRegular { .. })));
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_what_it_was() {
+        let (directory, path) = room();
+        replace(&path, b"1\n", Durability::Synced).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o644);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("haproxy.pid", &link).unwrap();
+        replace(&link, b"2\n", Durability::Volatile).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"2\n");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing temporary is left");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let (directory, path) = room();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(replace(&path, b"", Durability::Volatile), Err(FileError::NotRegular { .. })));
+        let dangling = directory.path().join("dangling");
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+        assert!(matches!(replace(&dangling, b"", Durability::Volatile), Err(FileError::Missing { .. })));
+        let lost = directory.path().join("no/such/file");
+        assert!(matches!(replace(&lost, b"", Durability::Volatile), Err(FileError::Missing { .. })));
+    }
+
+    #[test]
+    fn an_owner_is_kept() {
+        let (_directory, path) = room();
+        fs::write(&path, "").unwrap();
+        if std::os::unix::fs::chown(&path, Some(12), Some(13)).is_err() {
+            eprintln!("skipped: an_owner_is_kept needs root");
+            return;
+        }
+        replace(&path, b"1", Durability::Volatile).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (12, 13));
+    }
+
+    #[test]
+    fn a_socket_that_was_replaced_is_put_back() {
+        let (directory, path) = room();
+        assert_eq!(keep_beside(&path).unwrap(), None);
+        let listener = UnixListener::bind(&path).unwrap();
+        let kept = keep_beside(&path).unwrap().unwrap();
+        let other = directory.path().join("new");
+        drop(UnixListener::bind(&other).unwrap());
+        fs::rename(&other, &path).unwrap();
+        assert!(UnixStream::connect(&path).is_err());
+        put_back(&kept).unwrap();
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        assert!(put_back(&kept).is_err());
+    }
+
+    #[test]
+    fn a_socket_that_was_not_replaced_loses_only_its_link() {
+        let (directory, path) = room();
+        let _listener = UnixListener::bind(&path).unwrap();
+        let (one, two) = (keep_beside(&path).unwrap().unwrap(), keep_beside(&path).unwrap().unwrap());
+        assert_ne!(one.kept, two.kept);
+        put_back(&one).unwrap();
+        forget(&two).unwrap();
+        forget(&two).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        UnixStream::connect(&path).unwrap();
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert_eq!(keep_beside(&directory.path().join("file")).unwrap(), None);
+    }
+}

@@ -1,0 +1,456 @@
+//! One process: who it is, whether it lives, what it holds, and how to tell it something.
+//!
+//! Touches `/proc`, pidfds and signals. [`Process::signal`] is the only function of the program that sends a
+//! signal. Called by the driver and by the other modules of this floor.
+//!
+//! A pid is never trusted for long: a [`Process`] owns a pidfd, and the pid's start time in clock ticks is compared
+//! again before anything is sent (a pid can be given to another process; the pair can't within one boot).
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
+    pidfd_send_signal, waitid,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::readiness::{self, Waited};
+
+mod descriptors;
+mod own;
+mod scan;
+
+pub(super) use descriptors::sockets as sockets_of;
+pub(super) use scan::comm as comm_of;
+
+pub use descriptors::{Epoll, FdSocket, Watch};
+pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
+pub use scan::{all, children_of, with_argument};
+
+/// Who a process is, for as long as this boot lasts; it can be written down and looked up later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The process id, as seen from here.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`; proc_pid_stat(5).
+    pub start_ticks: u64,
+    /// The executable, without the kernel's ` (deleted)`.
+    pub exe: PathBuf,
+    /// Whether the executable's file is gone or replaced, as after a package upgrade.
+    pub deleted: bool,
+}
+
+/// Why a process can't be had, or can't be told.
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    /// There is no such process, or it has ended.
+    #[error("process {pid} is gone")]
+    Gone {
+        /// The pid that was asked for.
+        pid: u32,
+    },
+    /// The pid is in use, by another process than the one that was meant.
+    #[error("process {pid} is gone, and its pid belongs to another process now")]
+    Recycled {
+        /// The pid that was asked for.
+        pid: u32,
+    },
+    /// We are not allowed to look at it or to signal it.
+    #[error("process {pid} belongs to somebody else: {source}")]
+    NoAccess {
+        /// The pid that was asked for.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The number is not that of a named signal.
+    #[error("{signal} is not a signal")]
+    NotASignal {
+        /// The number.
+        signal: i32,
+    },
+    /// Anything else.
+    #[error("process {pid}: {source}")]
+    Io {
+        /// The pid that was asked for.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ProcessError {
+    fn of(pid: u32, source: io::Error) -> ProcessError {
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            // EINVAL is what pidfd_open says of a thread that is not a process.
+            Some(Errno::SRCH | Errno::NOENT | Errno::INVAL) => ProcessError::Gone { pid },
+            Some(Errno::PERM | Errno::ACCESS) => ProcessError::NoAccess { pid, source },
+            _ => match source.kind() {
+                io::ErrorKind::NotFound => ProcessError::Gone { pid },
+                io::ErrorKind::PermissionDenied => ProcessError::NoAccess { pid, source },
+                _ => ProcessError::Io { pid, source },
+            },
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It exited with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(out, "exited with status {code}"),
+            Exit::Signal(signal) => write!(out, "was killed by signal {signal}"),
+        }
+    }
+}
+
+/// A process that was identified, held by a pidfd.
+#[derive(Debug)]
+pub struct Process {
+    pidfd: OwnedFd,
+    identity: Identity,
+    exit: OnceLock<Exit>,
+}
+
+impl Process {
+    /// Identifies the process that has this pid now.
+    ///
+    /// The pidfd is opened first and asked last whether it still lives, so what was read in between is its own.
+    pub fn open(pid: u32) -> Result<Process, ProcessError> {
+        let pidfd = open_pidfd(pid)?;
+        let start_ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
+        let (exe, deleted) = executable(pid).map_err(|error| ProcessError::of(pid, error))?;
+        let process =
+            Process { pidfd, identity: Identity { pid, start_ticks, exe, deleted }, exit: OnceLock::new() };
+        if process.is_alive() { Ok(process) } else { Err(ProcessError::Gone { pid }) }
+    }
+
+    /// Finds a process that was identified before: same pid and same start time.
+    pub fn find(identity: &Identity) -> Result<Process, ProcessError> {
+        let process = Process::open(identity.pid)?;
+        if process.identity.start_ticks == identity.start_ticks {
+            Ok(process)
+        } else {
+            Err(ProcessError::Recycled { pid: identity.pid })
+        }
+    }
+
+    /// Our own child, which nobody has reaped and whose pid is therefore its own; it may have ended already.
+    ///
+    /// `program` stands for the executable where it can't be read any more.
+    pub(super) fn of_child(pid: u32, program: &Path) -> Result<Process, ProcessError> {
+        let pidfd = open_pidfd(pid)?;
+        let start_ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
+        let (exe, deleted) = executable(pid).unwrap_or_else(|_| (program.to_owned(), false));
+        Ok(Process { pidfd, identity: Identity { pid, start_ticks, exe, deleted }, exit: OnceLock::new() })
+    }
+
+    /// Who it is, as it was when it was opened.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.identity.pid
+    }
+
+    /// The kernel's letter for its state (`R`, `S`, `D`, `T`, `Z`, …; proc_pid_stat(5)), `None` once it is gone.
+    pub fn state(&self) -> Option<char> {
+        let stat = stat(self.pid()).ok()?;
+        (stat.starttime == self.identity.start_ticks).then_some(stat.state)
+    }
+
+    /// Whether it still runs; a zombie does not.
+    ///
+    /// A pidfd is readable from the moment that the last thread of its process has ended; pidfd_open(2).
+    pub fn is_alive(&self) -> bool {
+        matches!(readiness::readable_within(&self.pidfd, Duration::ZERO), Ok(Waited::Elapsed))
+    }
+
+    /// Sends a signal, after making sure once more that the process lives and is the one that was identified.
+    ///
+    /// A signal that was sent says nothing about its effect. Errors: [`ProcessError::Gone`] also for a zombie (the
+    /// kernel itself would report success), [`ProcessError::Recycled`], [`ProcessError::NoAccess`],
+    /// [`ProcessError::NotASignal`] (also for real-time signals and for 0).
+    pub fn signal(&self, signal: i32) -> Result<(), ProcessError> {
+        let pid = self.pid();
+        let named = Signal::from_named_raw(signal).ok_or(ProcessError::NotASignal { signal })?;
+        if !self.is_alive() {
+            return Err(ProcessError::Gone { pid });
+        }
+        let ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
+        if ticks != self.identity.start_ticks {
+            return Err(ProcessError::Recycled { pid });
+        }
+        pidfd_send_signal(&self.pidfd, named).map_err(|error| ProcessError::of(pid, error.into()))
+    }
+
+    /// Its command line, one entry an argument; at most 1 MiB of it is read.
+    pub fn cmdline(&self) -> io::Result<Vec<OsString>> {
+        self.while_alive(scan::command_line)
+    }
+
+    /// Its working directory.
+    pub fn cwd(&self) -> io::Result<PathBuf> {
+        self.while_alive(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")))
+    }
+
+    /// Its root directory: not `/` for a process in a chroot.
+    pub fn root(&self) -> io::Result<PathBuf> {
+        self.while_alive(|pid| std::fs::read_link(format!("/proc/{pid}/root")))
+    }
+
+    /// The pid of its parent: 0 if that one is outside our pid namespace.
+    pub fn parent(&self) -> io::Result<u32> {
+        self.while_alive(|pid| Ok(u32::try_from(stat(pid)?.ppid).unwrap_or(0)))
+    }
+
+    /// Its effective user id.
+    pub fn euid(&self) -> io::Result<u32> {
+        self.while_alive(|pid| {
+            let status = procfs::process::Process::new(raw(pid)?).and_then(|process| process.status());
+            Ok(status.map_err(proc_error)?.euid)
+        })
+    }
+
+    /// The inode of its network namespace: equal for two processes that share one. Needs ptrace rights.
+    pub fn net_namespace(&self) -> io::Result<u64> {
+        self.while_alive(|pid| Ok(std::fs::metadata(format!("/proc/{pid}/ns/net"))?.ino()))
+    }
+
+    /// Its short name, of at most 15 bytes; it can set it itself, so it proves nothing.
+    pub fn comm(&self) -> io::Result<String> {
+        self.while_alive(scan::comm)
+    }
+
+    /// Its sockets, by descriptor.
+    pub fn sockets(&self) -> io::Result<Vec<FdSocket>> {
+        self.while_alive(descriptors::sockets)
+    }
+
+    /// Whether its descriptor `fd` is the socket `inode`: one readlink, where [`Process::sockets`] takes hundreds.
+    pub fn holds(&self, fd: i32, inode: u64) -> bool {
+        self.while_alive(|pid| Ok(descriptors::socket_at(pid, fd))).ok().flatten() == Some(inode)
+    }
+
+    /// Its epoll descriptors and what each of them watches.
+    pub fn epolls(&self) -> io::Result<Vec<Epoll>> {
+        self.while_alive(descriptors::epolls)
+    }
+
+    /// A duplicate of its descriptor `fd`, close-on-exec: the same open file, not a new one (Linux ≥ 5.6).
+    ///
+    /// Needs the rights of ptrace over the process, see pidfd_getfd(2).
+    pub fn borrow_fd(&self, fd: i32) -> io::Result<OwnedFd> {
+        Ok(pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty())?)
+    }
+
+    /// How our own child (or one adopted as a subreaper) ended, and reaps it; `None` while it runs.
+    ///
+    /// What was learnt is kept and told again. Errors: ECHILD for a process that is not our child.
+    pub fn try_wait(&self) -> io::Result<Option<Exit>> {
+        self.reap(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+    }
+
+    /// Waits for our own child, which has been told to end, and reaps it. `None` if `patience` passes first.
+    pub(super) fn wait_within(&self, patience: Duration) -> io::Result<Option<Exit>> {
+        match readiness::readable_within(&self.pidfd, patience)? {
+            Waited::Ready => self.reap(WaitIdOptions::EXITED),
+            Waited::Elapsed => Ok(None),
+        }
+    }
+
+    fn reap(&self, options: WaitIdOptions) -> io::Result<Option<Exit>> {
+        if let Some(exit) = self.exit.get() {
+            return Ok(Some(*exit));
+        }
+        let status = loop {
+            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+                Err(Errno::INTR) => {}
+                other => break other?,
+            }
+        };
+        let exit = status.and_then(|status| {
+            status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
+        });
+        Ok(exit.map(|exit| *self.exit.get_or_init(|| exit)))
+    }
+
+    /// Resolves when it has ended, child of ours or not; may be awaited by several at once.
+    pub async fn exited(&self) -> io::Result<()> {
+        readiness::readable(self.pidfd.as_fd()).await
+    }
+
+    /// Reads something of `/proc/<pid>`, and answers only if the process still lives afterwards.
+    fn while_alive<T>(&self, read: impl FnOnce(u32) -> io::Result<T>) -> io::Result<T> {
+        let answer = read(self.pid())?;
+        if self.is_alive() { Ok(answer) } else { Err(Errno::SRCH.into()) }
+    }
+}
+
+impl AsFd for Process {
+    /// The pidfd.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+fn raw(pid: u32) -> io::Result<i32> {
+    i32::try_from(pid).map_err(|_| Errno::SRCH.into())
+}
+
+fn open_pidfd(pid: u32) -> Result<OwnedFd, ProcessError> {
+    let raw = raw(pid).ok().and_then(Pid::from_raw).ok_or(ProcessError::Gone { pid })?;
+    pidfd_open(raw, PidfdFlags::empty()).map_err(|error| ProcessError::of(pid, error.into()))
+}
+
+fn stat(pid: u32) -> io::Result<procfs::process::Stat> {
+    procfs::process::Process::new(raw(pid)?).and_then(|process| process.stat()).map_err(proc_error)
+}
+
+/// The kernel's own word where the crate kept it.
+pub(super) fn proc_error(error: procfs::ProcError) -> io::Error {
+    match error {
+        procfs::ProcError::Io(error, _) => error,
+        procfs::ProcError::NotFound(_) => io::ErrorKind::NotFound.into(),
+        procfs::ProcError::PermissionDenied(_) => io::ErrorKind::PermissionDenied.into(),
+        other => io::Error::other(other),
+    }
+}
+
+fn start_ticks(pid: u32) -> io::Result<u64> {
+    Ok(stat(pid)?.starttime)
+}
+
+/// The executable, and whether its file is gone.
+///
+/// The kernel appends ` (deleted)`; a file may also really be called so, and is then found under that name.
+fn executable(pid: u32) -> io::Result<(PathBuf, bool)> {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let link = std::fs::read_link(format!("/proc/{pid}/exe"))?;
+    match link.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(path) if !link.exists() => Ok((OsString::from_vec(path.to_vec()).into(), true)),
+        _ => Ok((link, false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::clock;
+    use crate::os::spawn::{Command, spawn};
+    use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
+
+    fn sleeper() -> Process {
+        spawn(&Command::new("sleep").arg("60")).unwrap().process
+    }
+
+    fn ended(process: &Process) -> Exit {
+        process.wait_within(Duration::from_secs(5)).unwrap().expect("it was told to end")
+    }
+
+    #[test]
+    fn a_running_process_is_identified_and_found_again() {
+        let process = sleeper();
+        let found = Process::find(process.identity()).unwrap();
+        assert_eq!(found.identity(), process.identity());
+        assert!(found.is_alive());
+        assert_eq!(found.parent().unwrap(), myself());
+        assert_eq!(found.cmdline().unwrap(), ["sleep", "60"]);
+        assert_eq!(found.comm().unwrap(), "sleep");
+        assert_eq!(found.net_namespace().unwrap(), Process::open(myself()).unwrap().net_namespace().unwrap());
+        assert!(found.identity().exe.is_absolute());
+        process.signal(15).unwrap();
+        assert_eq!(ended(&process), Exit::Signal(15));
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_not_it() {
+        let process = sleeper();
+        let stale =
+            Identity { start_ticks: process.identity().start_ticks - 1, ..process.identity().clone() };
+        assert!(matches!(Process::find(&stale), Err(ProcessError::Recycled { .. })));
+        process.signal(9).unwrap();
+        ended(&process);
+    }
+
+    #[test]
+    fn a_zombie_is_gone_and_is_not_signalled() {
+        let process = sleeper();
+        process.signal(9).unwrap();
+        readiness::readable_within(&process, Duration::from_secs(5)).unwrap();
+        assert!(!process.is_alive());
+        assert_eq!(process.state(), Some('Z'));
+        assert!(matches!(process.signal(15), Err(ProcessError::Gone { .. })));
+        assert!(matches!(Process::open(process.pid()), Err(ProcessError::Gone { .. })));
+        assert_eq!(process.try_wait().unwrap(), Some(Exit::Signal(9)));
+        assert_eq!(process.try_wait().unwrap(), Some(Exit::Signal(9)), "it is told again");
+        assert_eq!(process.state(), None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(matches!(Process::open(0), Err(ProcessError::Gone { .. })));
+        assert!(matches!(Process::open(u32::MAX), Err(ProcessError::Gone { .. })));
+        let me = Process::open(myself()).unwrap();
+        assert!(matches!(me.signal(0), Err(ProcessError::NotASignal { .. })));
+        assert!(matches!(me.signal(-9), Err(ProcessError::NotASignal { .. })));
+        assert_eq!(Exit::Code(1).to_string(), "exited with status 1");
+        assert_eq!(Exit::Signal(9).to_string(), "was killed by signal 9");
+    }
+
+    #[test]
+    fn a_socket_is_seen_and_borrowed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let me = Process::open(myself()).unwrap();
+        let fd = listener.as_raw_fd();
+        let socket = me.sockets().unwrap().into_iter().find(|socket| socket.fd == fd).unwrap();
+        assert!(me.holds(fd, socket.inode));
+        assert!(!me.holds(fd, socket.inode + 1));
+        let copy = TcpListener::from(me.borrow_fd(fd).unwrap());
+        assert_eq!(copy.local_addr().unwrap(), listener.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn two_may_wait_for_one_end() {
+        let process = sleeper();
+        process.signal(9).unwrap();
+        let both = async { tokio::join!(process.exited(), process.exited()) };
+        let (first, second) = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+        assert!(first.is_ok() && second.is_ok());
+        ended(&process);
+    }
+
+    #[test]
+    fn an_upgraded_executable_keeps_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("sleep (deleted)");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let process = spawn(&Command::new(&program).arg("60")).unwrap().process;
+        assert_eq!((&process.identity().exe, process.identity().deleted), (&program, false));
+        std::fs::remove_file(&program).unwrap();
+        let found = Process::find(process.identity()).unwrap();
+        assert_eq!((&found.identity().exe, found.identity().deleted), (&program, true));
+        process.signal(9).unwrap();
+        ended(&process);
+        assert!(clock::since_boot() > Duration::ZERO);
+    }
+}

@@ -1,0 +1,335 @@
+//! Starting a program.
+//!
+//! Touches processes and one pipe. Called by the driver to start HAProxy; the guard and the herald are forked, not
+//! spawned, and live in modules of their own.
+#![expect(unsafe_code, reason = "the child resets its signal handlers between fork and exec")]
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::libc;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use thiserror::Error;
+
+use super::process::Process;
+use super::readiness;
+
+/// How much of the beginning, and how much of the end, of a child's output is kept, in bytes.
+const KEPT_OUTPUT: usize = 64 * 1024;
+
+/// How much one [`Output::drain_now`] reads at most, so that a child that never stops writing can't hold us.
+const DRAINED_AT_ONCE: usize = 1024 * 1024;
+
+/// Highest descriptor that is looked at one by one on a kernel without close_range(2) for close-on-exec (< 5.11).
+const LAST_DESCRIPTOR: i32 = 1024;
+
+/// What to start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The program: a path, or a name that is looked up in `PATH`.
+    pub program: PathBuf,
+    /// The arguments, without the program's own name.
+    pub args: Vec<OsString>,
+    /// The working directory; ours if `None`.
+    pub cwd: Option<PathBuf>,
+    /// Changes to our own environment: set to a value, or removed.
+    pub env: Vec<(OsString, Option<OsString>)>,
+}
+
+impl Command {
+    /// A program without arguments, in our own working directory and environment.
+    pub fn new(program: impl Into<PathBuf>) -> Command {
+        Command { program: program.into(), ..Command::default() }
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Command {
+        self.args.push(argument.as_ref().to_owned());
+        self
+    }
+}
+
+/// Why a program can't be started.
+#[derive(Debug, Error)]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("there is no program {}", program.display())]
+    NotFound {
+        /// The program.
+        program: PathBuf,
+    },
+    /// The file is there, and is not a program, or not for us.
+    #[error("{} can't be executed: {source}", program.display())]
+    NotExecutable {
+        /// The program.
+        program: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Anything else: no memory, no descriptors, no such working directory.
+    #[error("{} can't be started: {source}", program.display())]
+    Other {
+        /// The program.
+        program: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl SpawnError {
+    fn of(program: &Path, source: io::Error) -> SpawnError {
+        let program = program.to_owned();
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => SpawnError::NotFound { program },
+            Some(Errno::ACCESS | Errno::PERM | Errno::NOEXEC | Errno::ISDIR) => {
+                SpawnError::NotExecutable { program, source }
+            }
+            _ => SpawnError::Other { program, source },
+        }
+    }
+}
+
+/// A program that was started: *spawned*, and nothing more is known yet.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The child; reap it with [`Process::try_wait`].
+    pub process: Process,
+    /// What it and its descendants print.
+    pub output: Output,
+}
+
+/// Starts a program.
+///
+/// Its stdin is `/dev/null`; stdout and stderr are one pipe, so that their order is kept. It has a process group of
+/// its own (Ctrl-C on our terminal is not for it), no blocked signals, default handlers, and no descriptor of ours
+/// but those three: everything else is closed by the exec, also what we inherited without close-on-exec ourselves.
+pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
+    let fail = |source| SpawnError::of(&command.program, source);
+    if let Some(cwd) = &command.cwd
+        && !cwd.is_dir()
+    {
+        let source = io::Error::other(format!("{} is not a directory", cwd.display()));
+        return Err(SpawnError::Other { program: command.program.clone(), source });
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| fail(error.into()))?;
+    rustix::io::ioctl_fionbio(&read, true).map_err(|error| fail(error.into()))?;
+    let second = write.try_clone().map_err(fail)?;
+    let mut child = std::process::Command::new(&command.program);
+    child.args(&command.args).stdin(Stdio::null()).stdout(write).stderr(second).process_group(0);
+    if let Some(cwd) = &command.cwd {
+        child.current_dir(cwd);
+    }
+    for (name, value) in &command.env {
+        match value {
+            Some(value) => child.env(name, value),
+            None => child.env_remove(name),
+        };
+    }
+    // SAFETY: runs in the child between fork and exec, and makes only async-signal-safe calls: sigaction,
+    // sigprocmask, close_range, fcntl. It allocates nothing and takes no lock.
+    unsafe {
+        child.pre_exec(|| {
+            forget_signals();
+            close_all_on_exec();
+            Ok(())
+        });
+    }
+    let mut child = child.spawn().map_err(fail)?;
+    match Process::of_child(child.id(), &command.program) {
+        // The std handle is dropped without a wait: the child is reaped through its pidfd.
+        Ok(process) => Ok(Spawned { process, output: Output::new(read) }),
+        Err(error) => {
+            // No descriptor left for a pidfd: a child that nobody can watch must not go on. It is ours and not
+            // reaped, so the pid is its own.
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(SpawnError::Other { program: command.program.clone(), source: io::Error::other(error) })
+        }
+    }
+}
+
+/// Default handlers and an empty mask. What is ignored stays ignored over an exec otherwise; execve(2).
+fn forget_signals() {
+    // SAFETY: an all-zero sigaction is SIG_DFL with an empty mask and no flags; numbers that can't be changed
+    // (SIGKILL, SIGSTOP, the two of the C library) are refused with EINVAL, which is what we want.
+    unsafe {
+        let default: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const default, std::ptr::null_mut());
+        }
+        let none: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Marks every descriptor from 3 on close-on-exec.
+fn close_all_on_exec() {
+    // SAFETY: raw calls with plain numbers; a descriptor that is not open is EBADF and nothing else. Nothing is
+    // closed here: std's own pipe for the exec's error is in use, and is close-on-exec already.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) != 0 {
+            for fd in 3..LAST_DESCRIPTOR {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// What a child prints: bounded in memory, never blocking it.
+///
+/// The pipe is read on even when nothing more is kept; otherwise a chatty child would stop at a full pipe. It ends
+/// when the last process that holds it ends or closes it: a daemon does so when it goes to the background.
+#[derive(Debug)]
+pub struct Output {
+    pipe: Option<OwnedFd>,
+    kept: Vec<u8>,
+    dropped: usize,
+}
+
+impl Output {
+    fn new(pipe: OwnedFd) -> Output {
+        Output { pipe: Some(pipe), kept: Vec::new(), dropped: 0 }
+    }
+
+    /// Waits for more and takes it in; `false` at the end. Must be called inside a tokio runtime.
+    pub async fn read_more(&mut self) -> bool {
+        loop {
+            let Some(pipe) = &self.pipe else { return false };
+            if readiness::readable(pipe.as_fd()).await.is_err() {
+                self.pipe = None;
+                return false;
+            }
+            if self.read_once() > 0 {
+                return true;
+            }
+        }
+    }
+
+    /// Takes in what is there now, without waiting; at most 1 MiB.
+    pub fn drain_now(&mut self) {
+        let mut taken = 0;
+        while taken < DRAINED_AT_ONCE {
+            match self.read_once() {
+                0 => return,
+                more => taken += more,
+            }
+        }
+    }
+
+    /// The beginning and the end of what was printed: all of it up to 128 KiB.
+    pub fn bytes(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// How many bytes are missing between the first and the last 64 KiB of [`Output::bytes`].
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    /// Reads what is there once: how much it was; 0 at the end, on an error, and when nothing is there.
+    fn read_once(&mut self) -> usize {
+        let Some(pipe) = &self.pipe else { return 0 };
+        let mut chunk = [0; 16 * 1024];
+        match rustix::io::read(pipe, &mut chunk) {
+            Ok(0) => {
+                self.pipe = None;
+                0
+            }
+            Ok(count) => {
+                self.keep(&chunk[..count]);
+                count
+            }
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => {
+                self.pipe = None;
+                0
+            }
+        }
+    }
+
+    fn keep(&mut self, chunk: &[u8]) {
+        self.kept.extend_from_slice(chunk);
+        let surplus = self.kept.len().saturating_sub(2 * KEPT_OUTPUT);
+        if surplus > 0 {
+            self.kept.drain(KEPT_OUTPUT..KEPT_OUTPUT + surplus);
+        }
+        self.dropped += surplus;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::process::Exit;
+    use std::time::Duration;
+
+    fn shell(script: &str) -> Command {
+        Command::new("/bin/sh").arg("-c").arg(script)
+    }
+
+    async fn all_of(mut spawned: Spawned) -> (Exit, Output) {
+        let reading = async { while spawned.output.read_more().await {} };
+        tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the output ends");
+        let exit = spawned.process.wait_within(Duration::from_secs(5)).unwrap().expect("it ends");
+        (exit, spawned.output)
+    }
+
+    #[tokio::test]
+    async fn both_streams_are_one_in_order() {
+        let (exit, output) = all_of(spawn(&shell("echo a; echo b >&2; echo c; exit 3")).unwrap()).await;
+        assert_eq!(output.bytes(), b"a\nb\nc\n");
+        assert_eq!(exit, Exit::Code(3));
+    }
+
+    #[tokio::test]
+    async fn a_chatty_child_is_neither_blocked_nor_remembered() {
+        let (exit, output) =
+            all_of(spawn(&shell("echo first; yes | head -c 1000000; echo last")).unwrap()).await;
+        assert_eq!(exit, Exit::Code(0));
+        assert!(output.bytes().starts_with(b"first\n") && output.bytes().ends_with(b"last\n"));
+        assert_eq!(output.bytes().len(), 2 * KEPT_OUTPUT);
+        assert_eq!(output.dropped() + output.bytes().len(), 1_000_000 + 11);
+    }
+
+    #[tokio::test]
+    async fn nothing_of_ours_reaches_it() {
+        let leaky = tempfile::tempfile().unwrap();
+        rustix::io::fcntl_setfd(&leaky, rustix::io::FdFlags::empty()).unwrap();
+        let script = "ls /proc/$$/fd | tr '\\n' ' '; grep -E 'Sig(Blk|Ign|Cgt)' /proc/$$/status";
+        let (_, output) = all_of(spawn(&shell(script)).unwrap()).await;
+        let text = String::from_utf8(output.bytes().to_vec()).unwrap();
+        assert!(text.starts_with("0 1 2 Sig"), "{text}");
+        let bits = |name: &str| {
+            let line = text.lines().find_map(|line| line.split(name).nth(1)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        // 32 and 33 are the C library's own, which it lets nobody touch.
+        let of_the_library = 0b11 << 31;
+        assert_eq!((bits("SigBlk:"), bits("SigIgn:") & !of_the_library), (0, 0), "{text}");
+    }
+
+    #[test]
+    fn what_can_not_be_started_is_named() {
+        let missing = spawn(&Command::new("/nowhere/haproxy")).unwrap_err();
+        assert!(matches!(missing, SpawnError::NotFound { .. }));
+        assert_eq!(missing.to_string(), "there is no program /nowhere/haproxy");
+        assert!(matches!(spawn(&Command::new("/etc/passwd")), Err(SpawnError::NotExecutable { .. })));
+        assert!(matches!(spawn(&Command::new("/tmp")), Err(SpawnError::NotExecutable { .. })));
+        let lost = Command { cwd: Some("/nowhere".into()), ..Command::new("true") };
+        assert!(matches!(spawn(&lost), Err(SpawnError::Other { .. })));
+    }
+
+    #[tokio::test]
+    async fn directory_and_environment_are_given() {
+        let mut command = shell("pwd; echo $A; echo ${HOME-none}");
+        command.cwd = Some("/proc".into());
+        command.env = vec![("A".into(), Some("b".into())), ("HOME".into(), None)];
+        let (_, output) = all_of(spawn(&command).unwrap()).await;
+        assert_eq!(output.bytes(), b"/proc\nb\nnone\n");
+    }
+}
