@@ -25,4 +25,5 @@ pub mod waiting;
 
 pub use anyhow;
 pub use libtest_mimic;
+pub use rustix::process::Signal;
 pub use tempfile;
