@@ -124,3 +124,18 @@ impl Hareload {
         Running::start(self.command())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verb_comes_first_and_the_callers_settings_stay_outside() {
+        let told = Hareload::new("/bin/echo").verb("check").arg("--quiet").run().expect("runs");
+        assert_eq!((told.code, told.stdout.as_str()), (0, "check --quiet\n"));
+        let told = Hareload::new("/usr/bin/env").verb("-u").arg("PATH").env("HARELOAD_OUTPUT", "json").run();
+        let told = told.expect("runs").stdout;
+        let own: Vec<&str> = told.lines().filter(|line| line.starts_with("HARELOAD_")).collect();
+        assert_eq!(own, ["HARELOAD_OUTPUT=json"]);
+    }
+}
