@@ -75,7 +75,8 @@ pub fn all() -> Vec<Haproxy> {
         .flatten()
         .filter_map(|entry| {
             let version = entry.file_name().to_str()?.parse().ok()?;
-            let path = entry.path().join("haproxy");
+            // Without links and "..", as /proc/<pid>/exe has it.
+            let path = entry.path().join("haproxy").canonicalize().ok()?;
             path.is_file().then_some(Haproxy { version, path })
         })
         .collect();

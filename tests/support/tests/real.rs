@@ -125,6 +125,8 @@ fn an_instance_takes_its_processes_with_it(_: &Netns, haproxy: &Haproxy) -> Resu
     let other = Instance::start(haproxy, Config::new().frontend(8081))?;
     ensure!(instance.haproxies() == instance.pidfile()?, "not those of the pidfile");
     let pid = instance.pid()?;
+    let own = instance.processes().iter().all(|process| process.executable == haproxy.path);
+    ensure!(own, "/proc names another executable than the one that was started");
     ensure!(!other.signal(pid, Signal::TERM)?, "another instance's process was signalled");
     drop(instance);
     ensure!(!hareload_testkit::process::lives(pid), "left behind");
