@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# All tests of a clean checkout, on a fresh Debian or Ubuntu with Rust installed:
+#
+#   sudo tests/run.sh [arguments for cargo test]
+#
+# Installs the Debian packages that are missing, unpacks the HAProxies (tests/haproxies.sh), and runs cargo test. Its
+# exit code is that of the tests. Without root it installs nothing, and tests that need root are reported as skipped.
+# The machine's own haproxy is neither installed nor needed: installing that package would start a service.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf 'run: %s\n' "$*" >&2; }
+
+# What the tests call, and the package that has it.
+declare -A packages=([ip]=iproute2 [patchelf]=patchelf [cc]=gcc [keepalived]=keepalived)
+missing=()
+for tool in "${!packages[@]}"; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ]; then
+        say "installing ${missing[*]}"
+        # keepalived's package starts a service where there is an init system: a policy forbids it for this one call.
+        # Where the machine has a policy of its own, that one stays.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap 'rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod 755 "$policy"
+        fi
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get -q update >&2 || say "apt-get update failed; trying with what is known"
+        apt-get -q -y --no-install-recommends install "${missing[@]}" >&2 ||
+            say "could not install ${missing[*]}: the tests that need them are skipped or fail"
+        if [ "$(trap -p EXIT)" ]; then
+            rm -f "$policy"
+            trap - EXIT
+        fi
+    else
+        say "not root: going on without ${missing[*]}"
+    fi
+fi
+export PATH=$PATH:/usr/sbin:/sbin
+
+# sudo's PATH leaves out the caller's ~/.cargo/bin, and HOME may be root's: cargo and rustup are those of the caller.
+if ! command -v cargo >/dev/null; then
+    caller=$(getent passwd "${SUDO_USER:-$(id -un)}" | cut -d: -f6)
+    for cargo_home in "${CARGO_HOME:-$caller/.cargo}" "$caller/.cargo" /usr/local/cargo; do
+        [ -x "$cargo_home/bin/cargo" ] || continue
+        export PATH=$cargo_home/bin:$PATH CARGO_HOME=$cargo_home
+        # rustup keeps its toolchains beside: ~/.rustup, or /usr/local/rustup.
+        for rustup_home in "${cargo_home%/*}/.rustup" "${cargo_home%/*}/rustup"; do
+            [ -d "$rustup_home" ] && export RUSTUP_HOME=${RUSTUP_HOME:-$rustup_home}
+        done
+        break
+    done
+fi
+command -v cargo >/dev/null || { say "cargo is missing: install Rust first"; exit 1; }
+
+tests/haproxies.sh >&2 || say "no HAProxy: the tests that need one are skipped"
+code=0
+cargo test --workspace --locked "$@" || code=$?
+# What root has built in the caller's checkout is the caller's again.
+if [ "$(id -u)" = 0 ] && [ -n "${SUDO_UID:-}" ] && [ -d target ]; then
+    chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" target 2>/dev/null || say "target/ stays root's"
+fi
+exit "$code"

@@ -1,0 +1,128 @@
+//! What can be tested here, so that what can't is reported as skipped, by name, and never as passed.
+//!
+//! Called by the tests' `main`, which builds its trials with [`Caps::trial`].
+
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+use nix::unistd::geteuid;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::haproxies::{self, Haproxy};
+use crate::netns;
+
+/// What a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Effective uid 0.
+    Root,
+    /// A network namespace of one's own.
+    Netns,
+    /// Any HAProxy.
+    Haproxy,
+    /// An unpacked HAProxy of this branch.
+    Branch(u32, u32),
+    /// Copying descriptors of another process.
+    PidfdGetfd,
+}
+
+/// What this machine gives to tests.
+#[derive(Debug, Clone)]
+pub struct Caps {
+    /// Is this root?
+    pub root: bool,
+    /// Can network namespaces be made?
+    pub netns: bool,
+    /// Can a child's descriptors be copied (Linux 5.6, and no seccomp filter or Yama in the way)?
+    pub pidfd_getfd: bool,
+    /// The HAProxies that `tests/haproxies.sh` has unpacked, oldest first.
+    pub haproxies: Vec<Haproxy>,
+    /// The machine's own HAProxy.
+    pub system: Option<Haproxy>,
+}
+
+impl Caps {
+    /// Finds out.
+    #[must_use]
+    pub fn find() -> Caps {
+        Caps {
+            root: geteuid().is_root(),
+            netns: netns::possible(),
+            pidfd_getfd: can_copy_descriptors(),
+            haproxies: haproxies::all(),
+            system: haproxies::system(),
+        }
+    }
+
+    /// What of these needs is missing, in words; none if nothing is.
+    #[must_use]
+    pub fn missing(&self, needs: &[Need]) -> Option<String> {
+        let lacks = |need: &Need| match *need {
+            Need::Root => (!self.root).then(|| "no root".to_owned()),
+            Need::Netns => (!self.netns).then(|| "no network namespaces".to_owned()),
+            Need::Haproxy => {
+                (self.system.is_none() && self.haproxies.is_empty()).then(|| "no haproxy".to_owned())
+            }
+            Need::Branch(major, minor) => {
+                let has = |h: &Haproxy| (h.version.major, h.version.minor) == (major, minor);
+                (!self.haproxies.iter().any(has)).then(|| format!("no haproxy {major}.{minor}"))
+            }
+            Need::PidfdGetfd => (!self.pidfd_getfd).then(|| "no pidfd_getfd".to_owned()),
+        };
+        let missing: Vec<String> = needs.iter().filter_map(lacks).collect();
+        (!missing.is_empty()).then(|| missing.join(", "))
+    }
+
+    /// A test that needs something. Where that is missing it is marked ignored, and its name says what was missing:
+    /// `reload_under_load [skipped: no root]`. Run nevertheless (`--ignored`), it fails.
+    pub fn trial<F>(&self, name: &str, needs: &[Need], test: F) -> Trial
+    where
+        F: FnOnce() -> Result<()> + Send + 'static,
+    {
+        match self.missing(needs) {
+            None => Trial::test(name, move || test().map_err(|error| format!("{error:#}").into())),
+            Some(missing) => {
+                let name = format!("{name} [skipped: {missing}]");
+                Trial::test(name, move || Err(format!("can't run here: {missing}").into()))
+                    .with_ignored_flag(true)
+            }
+        }
+    }
+}
+
+/// Tries it on a child: `cat`, whose stdin is a pipe that ends it when it is closed.
+fn can_copy_descriptors() -> bool {
+    let Ok(mut child) = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn() else {
+        return false;
+    };
+    let copied = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+        .and_then(|pidfd| pidfd_getfd(pidfd, 0, PidfdGetfdFlags::empty()))
+        .is_ok();
+    // wait() closes the pipe first, so the child ends by itself.
+    let _ = child.wait();
+    copied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing() -> Caps {
+        Caps { root: false, netns: false, pidfd_getfd: false, haproxies: Vec::new(), system: None }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let missing = nothing().missing(&[Need::Root, Need::Branch(3, 2)]);
+        assert_eq!(missing.as_deref(), Some("no root, no haproxy 3.2"));
+        assert_eq!(nothing().missing(&[]), None);
+    }
+
+    #[test]
+    fn a_test_that_cannot_run_is_skipped_by_name() {
+        let trial = nothing().trial("reload", &[Need::Root], || Ok(()));
+        assert_eq!(trial.name(), "reload [skipped: no root]");
+        assert!(trial.has_ignored_flag());
+    }
+}
