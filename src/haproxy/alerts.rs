@@ -289,8 +289,13 @@ fn cannot_bind(level: Level, text: &str) -> Option<About> {
     if level != Level::Alert || !(text.starts_with("Binding ") || text.starts_with("Starting ")) {
         return None;
     }
-    let (before, address) = text.trim_end_matches('.').strip_suffix(']')?.rsplit_once('[')?;
-    let problem = before.trim_end();
+    // behind the place, the first bracket with a slash opens a path, which may hold brackets of its own
+    let rest = text.trim_end_matches('.').strip_suffix(']')?;
+    let rest = rest.split_once("] for ").map_or(rest, |(_, rest)| rest);
+    let (problem, address) = match rest.find(" [/") {
+        Some(at) => (&rest[..at], &rest[at + 2..]),
+        None => rest.rsplit_once(" [")?,
+    };
     let problem = problem.strip_suffix(" for").unwrap_or(problem);
     let because = match problem.strip_suffix(')').and_then(|rest| rest.rsplit_once('(')) {
         // "name too long for UNIX socket (limit usually 97)": the reason is what stands before
@@ -418,8 +423,7 @@ mod tests {
             assert_eq!(bind_conflicts(&parse(line.as_bytes())), [inet("127.0.0.1:18700")], "{line}");
         }
         let unix = "[ALERT]    (99) : Binding [h.cfg:3] for frontend fe: cannot bind UNIX socket (already in use) [/run/a [1].sock]";
-        let About::CannotBind { because, .. } = only(unix).about else { panic!("not a conflict") };
-        assert_eq!(because.as_deref(), Some("already in use"));
+        assert_eq!(bind_conflicts(&[only(unix)]), [BindAddress::Unix("/run/a [1].sock".into())]);
         let warning = "[WARNING]  (99) : Starting [h.cfg:3] for proxy fe: protocol tcpv4: cannot enable DEFER_ACCEPT for [1.2.3.4:80].";
         assert_eq!(only(warning).about, About::Other);
     }
@@ -482,6 +486,17 @@ mod tests {
         assert_eq!(gist_of(only_summary).len(), 1);
         assert_eq!(gist_of(b"haproxy: error while loading shared libraries: libpcre2\n").len(), 1);
         assert!(gist_of(b"").is_empty());
+    }
+
+    #[test]
+    fn a_daemon_of_3_2_and_its_child_speak_both() {
+        let alerts = parse(
+            b"[NOTICE]   (13053) : haproxy version is 3.2.26-1\n\
+              [ALERT]    (13053) : [/usr/sbin/haproxy.main()] Cannot chroot(/nonexistent).\n\
+              [NOTICE]   (13051) : haproxy version is 3.2.26-1\n\
+              [ALERT]    (13051) : Process 13053 exited with code 1 (Exit)\n",
+        );
+        assert_eq!(gist(&alerts), ["Cannot chroot(/nonexistent)."]);
     }
 
     #[test]

@@ -369,7 +369,7 @@ mod tests {
     fn operands_may_look_like_options_and_only_the_first_letter_counts() {
         assert_eq!(running("haproxy -f -D -L -x").configs, ["-D"]);
         assert_eq!(running("haproxy -file a").configs, ["a"]);
-        assert_eq!(running("haproxy -dMno-merge,tag -dt h2 -dr -V -q -n 100 -N 5").kept.len(), 9);
+        assert_eq!(running("haproxy -dMno-merge,tag -dt h2 -dr -V -q -n 100 -N 5").kept.len(), 10);
         assert_eq!(running("haproxy -dL -dK -dCkey").kept, Vec::<OsString>::new());
     }
 

@@ -8,6 +8,7 @@
 
 pub mod alerts;
 pub mod argv;
+pub mod config;
 pub mod getsocks;
 pub mod handoff;
 pub mod overlay;

@@ -1,0 +1,123 @@
+//! One line of a configuration, split into words as HAProxy splits it (src/tools.c, parse_line).
+
+/// A word of a configuration line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    /// The word without its quotes and escapes; variables stand in it as typed.
+    pub text: String,
+    /// Whether HAProxy puts the value of an environment variable into it: `"$NAME"`, `"${NAME}"`.
+    pub variable: Variable,
+}
+
+/// Whether a word holds a variable, so that its text isn't known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variable {
+    /// The text is what HAProxy sees.
+    None,
+    /// HAProxy sees something else.
+    Unexpanded,
+}
+
+/// Splits a line. Spaces separate, `\` escapes, single quotes keep everything, double quotes everything but `\`
+/// and `$`, and `#` begins a comment. A quote that is not closed ends with the line (HAProxy refuses the line).
+pub(super) fn split(line: &str) -> Vec<Word> {
+    #[derive(PartialEq)]
+    enum Quote {
+        None,
+        Single,
+        Double,
+    }
+    let mut words = Vec::new();
+    let mut word: Option<Word> = None;
+    let mut quote = Quote::None;
+    let mut chars = line.chars().peekable();
+    let new = || Word { text: String::new(), variable: Variable::None };
+    while let Some(c) = chars.next() {
+        match (c, &quote) {
+            ('\n' | '\r' | '\0', _) => break,
+            ('#', Quote::None) => break,
+            ('"', Quote::None) => {
+                quote = Quote::Double;
+                word.get_or_insert_with(new);
+            }
+            ('\'', Quote::None) => {
+                quote = Quote::Single;
+                word.get_or_insert_with(new);
+            }
+            ('"', Quote::Double) | ('\'', Quote::Single) => quote = Quote::None,
+            ('\\', Quote::None | Quote::Double) => {
+                let text = &mut word.get_or_insert_with(new).text;
+                let escaped = match chars.peek() {
+                    Some('n') => Some('\n'),
+                    Some('r') => Some('\r'),
+                    Some('t') => Some('\t'),
+                    Some('x') => {
+                        let mut ahead = chars.clone().skip(1);
+                        let digit = |c: Option<char>| c.and_then(|c| c.to_digit(16));
+                        if let (Some(high), Some(low)) = (digit(ahead.next()), digit(ahead.next())) {
+                            chars.nth(1);
+                            char::from_u32(high * 16 + low)
+                        } else {
+                            None
+                        }
+                    }
+                    Some(&c @ (' ' | '\\' | '#' | '\'' | '"')) => Some(c),
+                    Some('$') if quote == Quote::Double => Some('$'),
+                    _ => None,
+                };
+                match escaped {
+                    Some(c) => {
+                        chars.next();
+                        text.push(c);
+                    }
+                    None => text.push('\\'),
+                }
+            }
+            (c, Quote::None) if c.is_ascii_whitespace() || c == '\u{b}' => words.extend(word.take()),
+            ('$', Quote::Double) => {
+                let word = word.get_or_insert_with(new);
+                word.text.push('$');
+                word.variable = Variable::Unexpanded;
+            }
+            (c, _) => word.get_or_insert_with(new).text.push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(line: &str) -> Vec<String> {
+        split(line).into_iter().map(|word| word.text).collect()
+    }
+
+    #[test]
+    fn spaces_separate_and_hashes_begin_comments() {
+        assert_eq!(texts("\tbind  :80\tname x # :81\r"), ["bind", ":80", "name", "x"]);
+        assert_eq!(texts("a#b c"), ["a"]);
+        assert_eq!(texts("  # nothing"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn quotes_and_escapes_are_taken_off() {
+        assert_eq!(texts(r#"a 'b "c # d' "e 'f" "#), ["a", "b \"c # d", "e 'f"]);
+        assert_eq!(
+            texts(r#"a\ b c\#d "e\"f" 'g\h' \1 \x41\x4 ''"#),
+            ["a b", "c#d", "e\"f", "g\\h", "\\1", "A\\x4", ""]
+        );
+        assert_eq!(texts("\"open to the end"), ["open to the end"]);
+        assert_eq!(texts("trailing\\"), ["trailing\\"]);
+    }
+
+    #[test]
+    fn variables_are_flagged_where_haproxy_expands_them() {
+        let words = split(r#"bind "${ADDR}:80" "\$x" '$y' $z"#);
+        let flagged: Vec<_> = words.iter().filter(|word| word.variable == Variable::Unexpanded).collect();
+        assert_eq!(flagged.len(), 1);
+        assert_eq!(flagged[0].text, "${ADDR}:80");
+        assert_eq!(words[2].text, "$x");
+    }
+}
