@@ -1,1 +1,14 @@
-//! The cli floor.
+//! The floor of the command line: what was typed, what it means, what is said, and the exit code. The only floor with
+//! anyhow.
+
+mod check;
+mod gen_;
+mod history;
+mod options;
+mod output;
+mod reload;
+mod run;
+mod settings;
+
+pub use options::Cli;
+pub use run::main;

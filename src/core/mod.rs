@@ -7,7 +7,9 @@
 //! [`phase`] (where we are), [`machine`] (who puts them together), [`undo`] (everything that leads back),
 //! [`outcome`] (what is said at the end).
 
+pub mod account;
 pub mod action;
+pub mod exit;
 mod finishing;
 pub mod input;
 pub mod machine;

@@ -1,1 +1,33 @@
-//! The driver floor.
+//! The floor that joins the others: it makes inputs out of what happens, feeds the core, and carries out its actions
+//! through `os`. Dumb on purpose: whatever is worth deciding is decided in `core`.
+//!
+//! Read in this order: [`request`] (what was asked), [`find`] (who is the old one), [`ways`] (how it can be handed
+//! over), [`records`] (what is written down), `handover` (the loop), `attempt` (one new generation), `proof`,
+//! `steering`, `recover`; [`reload`] puts them together.
+
+mod attempt;
+pub mod drain;
+pub mod find;
+mod handover;
+mod lending;
+mod probe;
+mod proof;
+pub mod records;
+mod recover;
+pub mod reload;
+pub mod request;
+mod steering;
+mod timeline;
+mod watch;
+pub mod ways;
+
+/// Removes what generations have left of which no process lives.
+fn tidy(records: &records::Records<'_>) {
+    let current = records.current().map(|current| current.number);
+    for number in records.numbers() {
+        let members = attempt::Members::marked(records.paths(number).pidfile);
+        if Some(number) != current && members.alive().is_empty() {
+            records.forget_generation(number);
+        }
+    }
+}

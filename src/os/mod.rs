@@ -19,3 +19,4 @@ pub mod state;
 pub mod steer;
 pub mod sysctl;
 mod unix_path;
+pub mod usage;

@@ -1,1 +1,4 @@
-//! The report floor.
+//! The floor of reports: it reads an account and decides nothing.
+
+pub mod human;
+pub mod json;

@@ -1,0 +1,283 @@
+//! What can be typed. The short names that mean the same are HAProxy's own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::core::plan::Way;
+use crate::driver::request::Probe;
+
+/// Reloads HAProxy so that somebody is always serving.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hareload",
+    version,
+    about = "Reloads HAProxy so that somebody is always serving",
+    long_about = "hareload replaces a running HAProxy with a new one. The new one must prove that it serves before \
+                  the old one is told to leave; if it can't, the old one goes on as if nothing had happened.",
+    after_help = "Exit codes: 0 done, 2 usage, 3 unsupported, 4 privilege, 5 HAProxy not installed, 6 configuration \
+                  refused, 7 not running, 150 rolled back (the old one serves), 151 nobody can be shown to serve, 152 \
+                  another handover holds the lock, 153 reloaded but the old one still drains, 154 the new one serves \
+                  unproven.",
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What hareload can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Hand over from the running HAProxy to a new one
+    Reload(ReloadArgs),
+    /// Check a configuration, and what `haproxy -c` misses
+    Check(CheckArgs),
+    /// Finish or undo what a hareload that died has left
+    Recover(Shared),
+    /// Show past handovers
+    History(HistoryArgs),
+    /// Print each setting, and where it comes from
+    Settings(ReloadArgs),
+    /// Generate man pages or shell completions
+    Gen {
+        /// What to generate.
+        #[command(subcommand)]
+        what: Gen,
+    },
+}
+
+/// The options of every command that touches an instance.
+#[derive(Clone, Debug, Args)]
+pub struct Shared {
+    /// Configuration file or directory, as for HAProxy [default: what the running one was given]
+    #[arg(short = 'f', long, value_name = "FILE", env = "HARELOAD_CONFIG", value_delimiter = ':')]
+    pub config: Vec<PathBuf>,
+    /// The pidfile that names the running HAProxy [default: /run/haproxy.pid]
+    #[arg(short, long, value_name = "FILE", env = "HARELOAD_PIDFILE")]
+    pub pidfile: Option<PathBuf>,
+    /// The HAProxy to start [default: the program of the running one]
+    #[arg(long, value_name = "BIN", env = "HARELOAD_HAPROXY")]
+    pub haproxy: Option<PathBuf>,
+    /// Name of the instance, where several HAProxies run side by side [default: haproxy]
+    #[arg(long, value_name = "NAME", env = "HARELOAD_INSTANCE")]
+    pub instance: Option<String>,
+    /// Where state is kept [default: /run/hareload/<instance>]
+    #[arg(long, value_name = "DIR", env = "HARELOAD_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where the history is kept [default: /var/lib/hareload/<instance>]
+    #[arg(long, value_name = "DIR", env = "HARELOAD_HISTORY_DIR")]
+    pub history_dir: Option<PathBuf>,
+    /// File with settings [default: /etc/hareload/hareload.toml]
+    #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
+    pub settings: Option<PathBuf>,
+    /// How long to wait for another handover to end [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
+    pub lock_timeout: Option<Duration>,
+    /// How the result is printed [default: human]
+    #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
+    pub output: Option<Form>,
+    /// Show the timeline: who said what, at which millisecond
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The options of `reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// The way to hand over [default: auto]
+    #[arg(long, value_name = "WAY", env = "HARELOAD_HANDOVER")]
+    pub handover: Option<WayWord>,
+    /// How long the new one must stay proven before the commit [default: 200ms in a trial, else 0s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_TRIAL", value_parser = duration)]
+    pub trial: Option<Duration>,
+    /// What must work before the commit: http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND (repeatable)
+    #[arg(long, value_name = "WHAT", value_parser = probe)]
+    pub probe: Vec<Probe>,
+    /// How long health checks are given before the backends are compared with the old one's [default: 0s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_SETTLE", value_parser = duration)]
+    pub settle: Option<Duration>,
+    /// How long the new one may take to bind, and again to answer [default: 60s to bind, 10s to answer]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_READY_TIMEOUT", value_parser = duration)]
+    pub ready_timeout: Option<Duration>,
+    /// Wait until the old one has finished its connections, at most 5 minutes; then leave it and exit with 153
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait that long for the old one to finish; then stop it, and kill it if that does not help
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_DRAIN_TIMEOUT", value_parser = duration)]
+    pub drain_timeout: Option<Duration>,
+    /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
+    pub hard_stop_after: Option<Duration>,
+    /// Say what would be done, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Options for HAProxy, after `--`
+    #[arg(last = true, value_name = "HAPROXY-OPTION")]
+    pub extra: Vec<OsString>,
+}
+
+/// The options of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// Options for HAProxy, after `--`
+    #[arg(last = true, value_name = "HAPROXY-OPTION")]
+    pub extra: Vec<OsString>,
+}
+
+/// The options of `history`.
+#[derive(Clone, Debug, Args)]
+pub struct HistoryArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// How many of the last handovers to show
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub last: usize,
+}
+
+/// What can be generated.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Gen {
+    /// The man pages, into a directory
+    Man {
+        /// Where to put them.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// The completions of a shell, on stdout
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A way of handover, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WayWord {
+    /// The best that can be had, and the outcome says which
+    Auto,
+    /// The new one receives the old one's sockets; loses nothing
+    Shared,
+    /// The new one is tried alone on live traffic before the old one leaves
+    Trial,
+    /// Own sockets beside the old one's; a few resets are possible
+    Overlap,
+    /// The old one is paused while the new one binds, if it must be; clients are refused meanwhile
+    Pause,
+}
+
+impl WayWord {
+    /// The way, if it is an explicit one.
+    pub(super) fn way(self) -> Option<Way> {
+        match self {
+            WayWord::Auto => None,
+            WayWord::Shared => Some(Way::Shared),
+            WayWord::Trial => Some(Way::Trial),
+            WayWord::Overlap => Some(Way::Overlap),
+            WayWord::Pause => Some(Way::Pause),
+        }
+    }
+}
+
+/// Reads `1m30s`, `200ms`, `0s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as 1m30s, 10s or 200ms"))?;
+    Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// Reads a probe.
+pub(super) fn probe(text: &str) -> Result<Probe, String> {
+    let bad = |why: &str| format!("{text:?}: {why}");
+    if let Some(command) = text.strip_prefix("exec:") {
+        return if command.trim().is_empty() {
+            Err(bad("no command"))
+        } else {
+            Ok(Probe::Command(command.to_owned()))
+        };
+    }
+    if let Some(address) = text.strip_prefix("tcp://") {
+        return address
+            .parse()
+            .map(Probe::Tcp)
+            .map_err(|_| bad("an address and a port, as in tcp://127.0.0.1:80"));
+    }
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(bad("http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND"));
+    };
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let with_port = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    let address = with_port
+        .parse()
+        .map_err(|_| bad("the host must be an address literal, as in http://127.0.0.1:80/"))?;
+    let (path, status) = match path.rsplit_once('=') {
+        Some((path, status)) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (path, status.parse().ok())
+        }
+        _ => (path, None),
+    };
+    if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        return Err(bad("a path has no spaces"));
+    }
+    Ok(Probe::Http { address, host: authority.to_owned(), path: path.to_owned(), status })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(duration("5").is_err());
+        assert!(duration("-1s").is_err());
+    }
+
+    #[test]
+    fn probes_are_read() {
+        let http = probe("http://127.0.0.1:8080/health?x=1=204").unwrap();
+        let Probe::Http { address, path, status, .. } = http else { panic!("not http") };
+        assert_eq!((address.port(), path.as_str(), status), (8080, "/health?x=1", Some(204)));
+        assert!(matches!(probe("http://[::1]/"), Ok(Probe::Http { .. })));
+        assert!(probe("http://example.org/").is_err());
+        assert!(matches!(probe("tcp://127.0.0.1:25"), Ok(Probe::Tcp(_))));
+        assert!(probe("exec: ").is_err());
+        assert!(probe("nonsense").is_err());
+    }
+}

@@ -1,0 +1,244 @@
+//! The settings: flags, then `HARELOAD_*`, then the settings file, then the running process, then defaults.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use serde::Deserialize;
+
+use crate::core::plan::{AfterDrain, Drain, Limits};
+use crate::driver::find::DEFAULT_PIDFILE;
+use crate::driver::request::{Probe, Request};
+use crate::haproxy::argv;
+use crate::os::state;
+
+use super::options::{Form, ReloadArgs, Shared, WayWord, duration, probe};
+
+/// Where the settings are, unless `--settings` says otherwise.
+const FILE: &str = "/etc/hareload/hareload.toml";
+/// How long `--wait` waits.
+const WAIT: Duration = Duration::from_secs(300);
+/// How long another handover is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The settings file. What it does not know is an error: a typo must not be a default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    config: Vec<PathBuf>,
+    pidfile: Option<PathBuf>,
+    haproxy: Option<PathBuf>,
+    instance: Option<String>,
+    state_dir: Option<PathBuf>,
+    history_dir: Option<PathBuf>,
+    lock_timeout: Option<Text>,
+    output: Option<Form>,
+    handover: Option<WayWord>,
+    trial: Option<Text>,
+    probe: Vec<String>,
+    settle: Option<Text>,
+    ready_timeout: Option<Text>,
+    wait: Option<bool>,
+    drain_timeout: Option<Text>,
+    hard_stop_after: Option<Text>,
+}
+
+/// A duration in the settings file.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Text(Duration);
+
+impl TryFrom<String> for Text {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Text, String> {
+        duration(&text).map(Text)
+    }
+}
+
+/// One setting, as `hareload settings` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Setting {
+    /// Its name, as in the file.
+    pub(super) name: &'static str,
+    /// Its value.
+    pub(super) value: String,
+    /// Where it comes from.
+    pub(super) origin: String,
+}
+
+/// All settings, resolved.
+pub(super) struct Settings {
+    /// What a handover is asked to do.
+    pub(super) request: Request,
+    /// How results are printed.
+    pub(super) output: Form,
+    /// Each value with its origin.
+    pub(super) listed: Vec<Setting>,
+}
+
+/// Resolves the settings of a command.
+pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<Settings> {
+    let shared = &args.shared;
+    let (path, file) = read(shared)?;
+    let mut list = Listing { matches, file: path, listed: Vec::new() };
+    argv::validate_extra(&args.extra).context("options for HAProxy")?;
+
+    let instance = list.pick("instance", shared.instance.clone(), file.instance, || "haproxy".to_owned());
+    state::check_instance(&instance)?;
+    let state_dir = match list.optional("state-dir", shared.state_dir.clone(), file.state_dir) {
+        Some(path) => path,
+        None => list.default("state-dir", state::default_run_dir(&instance)?),
+    };
+    let history_dir = match list.optional("history-dir", shared.history_dir.clone(), file.history_dir) {
+        Some(path) => path,
+        None => list.default("history-dir", state::default_lib_dir(&instance)?),
+    };
+    let configs = list.several("config", shared.config.clone(), file.config);
+    let pidfile = list.pick("pidfile", shared.pidfile.clone(), file.pidfile, || DEFAULT_PIDFILE.into());
+    let haproxy = list.optional("haproxy", shared.haproxy.clone(), file.haproxy);
+    if haproxy.is_none() {
+        list.running("haproxy");
+    }
+    let output = list.pick("output", shared.output, file.output, || Form::Human);
+    let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
+    let dwell = list.optional("trial", args.trial, file.trial.map(|text| text.0));
+    let probes: Vec<Probe> = if args.probe.is_empty() {
+        file.probe
+            .iter()
+            .map(|text| probe(text).map_err(anyhow::Error::msg))
+            .collect::<anyhow::Result<_>>()?
+    } else {
+        args.probe.clone()
+    };
+    let settle = list.pick("settle", args.settle, file.settle.map(|text| text.0), || Duration::ZERO);
+    let ready = list.optional("ready-timeout", args.ready_timeout, file.ready_timeout.map(|text| text.0));
+    let wait = args.wait || file.wait.unwrap_or(false);
+    let drain_timeout =
+        list.optional("drain-timeout", args.drain_timeout, file.drain_timeout.map(|text| text.0));
+    let hard_stop =
+        list.optional("hard-stop-after", args.hard_stop_after, file.hard_stop_after.map(|text| text.0));
+    let patience =
+        list.pick("lock-timeout", shared.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
+
+    let mut limits = Limits::default();
+    if let Some(ready) = ready {
+        limits.bound = ready;
+        limits.live = ready;
+    }
+    let drain = match (drain_timeout, wait) {
+        (Some(limit), _) => Drain::Wait { limit, then: AfterDrain::Stop },
+        (None, true) => Drain::Wait { limit: WAIT, then: AfterDrain::Leave },
+        (None, false) => Drain::Return,
+    };
+    let request = Request {
+        instance,
+        state_dir: std::path::absolute(state_dir)?,
+        history_dir: std::path::absolute(history_dir)?,
+        haproxy: haproxy.map(|path| program(&path)).transpose()?,
+        configs: configs.iter().map(std::path::absolute).collect::<Result<_, _>>()?,
+        pidfile: Some(std::path::absolute(pidfile)?),
+        extra: args.extra.clone(),
+        way: way.way(),
+        dwell,
+        probes,
+        settle,
+        drain,
+        hard_stop_after: hard_stop,
+        patience,
+        limits,
+        on_drain: None,
+    };
+    Ok(Settings { request, output, listed: list.listed })
+}
+
+/// A program is a path, or a name that is looked up.
+fn program(path: &Path) -> anyhow::Result<PathBuf> {
+    Ok(if path.components().count() > 1 { std::path::absolute(path)? } else { path.to_owned() })
+}
+
+fn read(shared: &Shared) -> anyhow::Result<(PathBuf, File)> {
+    let path = shared.settings.clone().unwrap_or_else(|| FILE.into());
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && shared.settings.is_none() => {
+            String::new()
+        }
+        Err(error) => return Err(error).with_context(|| format!("settings file {}", path.display())),
+    };
+    let file = toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?;
+    Ok((path, file))
+}
+
+struct Listing<'a> {
+    matches: &'a ArgMatches,
+    file: PathBuf,
+    listed: Vec<Setting>,
+}
+
+impl Listing<'_> {
+    fn add(&mut self, name: &'static str, value: String, origin: String) {
+        self.listed.push(Setting { name, value, origin });
+    }
+
+    /// Where what was typed comes from: clap knows flags from the environment.
+    fn typed(&self, name: &str) -> String {
+        let id = name.replace('-', "_");
+        match self.matches.try_contains_id(&id).ok().and_then(|_| self.matches.value_source(&id)) {
+            Some(ValueSource::EnvVariable) => format!("HARELOAD_{}", id.to_uppercase()),
+            _ => format!("--{name}"),
+        }
+    }
+
+    fn optional<T: std::fmt::Debug>(
+        &mut self,
+        name: &'static str,
+        typed: Option<T>,
+        file: Option<T>,
+    ) -> Option<T> {
+        let (value, origin) = match (typed, file) {
+            (Some(value), _) => (value, self.typed(name)),
+            (None, Some(value)) => (value, self.file.display().to_string()),
+            (None, None) => return None,
+        };
+        self.add(name, format!("{value:?}"), origin);
+        Some(value)
+    }
+
+    fn pick<T: std::fmt::Debug>(
+        &mut self,
+        name: &'static str,
+        typed: Option<T>,
+        file: Option<T>,
+        default: impl FnOnce() -> T,
+    ) -> T {
+        match self.optional(name, typed, file) {
+            Some(value) => value,
+            None => self.default(name, default()),
+        }
+    }
+
+    fn default<T: std::fmt::Debug>(&mut self, name: &'static str, value: T) -> T {
+        self.add(name, format!("{value:?}"), "default".to_owned());
+        value
+    }
+
+    fn running(&mut self, name: &'static str) {
+        self.add(name, "what runs".to_owned(), "the running process".to_owned());
+    }
+
+    fn several(&mut self, name: &'static str, typed: Vec<PathBuf>, file: Vec<PathBuf>) -> Vec<PathBuf> {
+        let (value, origin) = match (typed.is_empty(), file.is_empty()) {
+            (false, _) => (typed, self.typed(name)),
+            (true, false) => (file, self.file.display().to_string()),
+            (true, true) => {
+                self.running(name);
+                return Vec::new();
+            }
+        };
+        self.add(name, format!("{value:?}"), origin);
+        value
+    }
+}

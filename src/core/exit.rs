@@ -1,0 +1,77 @@
+//! The exit codes, as constants, behind one exhaustive match. `docs/exit-codes.md` lists them; a test compares.
+
+use super::input::Refusal;
+use super::outcome::{Outcome, Verdict};
+
+/// Done as asked.
+pub const DONE: u8 = 0;
+/// Something of the host's or of ours failed; nothing was touched.
+pub const INTERNAL: u8 = 1;
+/// What was asked for makes no sense (LSB).
+pub const USAGE: u8 = 2;
+/// hareload does not do that (LSB: unimplemented feature).
+pub const UNSUPPORTED: u8 = 3;
+/// Not enough privilege (LSB).
+pub const PRIVILEGE: u8 = 4;
+/// HAProxy is not installed (LSB).
+pub const NOT_INSTALLED: u8 = 5;
+/// The configuration was refused; nothing was touched (LSB: not configured).
+pub const CONFIGURATION: u8 = 6;
+/// HAProxy is not running (LSB).
+pub const NOT_RUNNING: u8 = 7;
+/// Rolled back: the old one serves.
+pub const ROLLED_BACK: u8 = 150;
+/// Nobody can be shown to serve.
+pub const NOBODY: u8 = 151;
+/// Another handover holds the lock.
+pub const BUSY: u8 = 152;
+/// Reloaded, but the old one has not left in time.
+pub const STILL_DRAINING: u8 = 153;
+/// The new one serves although it failed its proof: the old one is gone or did not come back.
+pub const UNPROVEN: u8 = 154;
+
+/// Every code with its name and its meaning, for the documentation and for tests.
+pub const ALL: [(u8, &str, &str); 13] = [
+    (DONE, "done", "done as asked"),
+    (INTERNAL, "internal", "something of the host's failed; nothing was touched"),
+    (USAGE, "usage", "what was asked for makes no sense; nothing was touched"),
+    (UNSUPPORTED, "unsupported", "hareload does not do that here; nothing was touched"),
+    (PRIVILEGE, "privilege", "not enough privilege; nothing was touched"),
+    (NOT_INSTALLED, "not-installed", "HAProxy is not there or can't be run; nothing was touched"),
+    (CONFIGURATION, "configuration", "the configuration was refused; nothing was touched"),
+    (NOT_RUNNING, "not-running", "no HAProxy runs that is certainly meant"),
+    (ROLLED_BACK, "rolled-back", "the new one failed; the old one serves as before"),
+    (NOBODY, "nobody", "nobody can be shown to serve"),
+    (BUSY, "busy", "another handover holds the lock; nothing was touched"),
+    (STILL_DRAINING, "still-draining", "reloaded, but the old one has not left in time"),
+    (UNPROVEN, "unproven", "the new one serves unproven: the old one is gone or did not come back"),
+];
+
+impl Outcome {
+    /// The exit code that says this.
+    pub fn exit_code(&self) -> u8 {
+        match &self.verdict {
+            Verdict::Reloaded => DONE,
+            Verdict::ReloadedStillDraining => STILL_DRAINING,
+            Verdict::RolledBack => ROLLED_BACK,
+            Verdict::Unproven => UNPROVEN,
+            Verdict::Nobody => NOBODY,
+            Verdict::Refused(refusal, _) => match refusal {
+                Refusal::Usage => USAGE,
+                Refusal::Unsupported => UNSUPPORTED,
+                Refusal::Privilege => PRIVILEGE,
+                Refusal::NotInstalled => NOT_INSTALLED,
+                Refusal::Configuration => CONFIGURATION,
+                Refusal::NotRunning => NOT_RUNNING,
+                Refusal::Busy => BUSY,
+                Refusal::Internal => INTERNAL,
+            },
+        }
+    }
+
+    /// The name of the exit code, as in [`ALL`].
+    pub fn exit_code_name(&self) -> &'static str {
+        let code = self.exit_code();
+        ALL.iter().find(|(listed, ..)| *listed == code).map_or("unknown", |(_, name, _)| name)
+    }
+}

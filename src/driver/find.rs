@@ -1,0 +1,367 @@
+//! Who is the old one.
+//!
+//! The pidfile is outside text, and a process is never signalled before it is identified: pidfd, start time,
+//! executable, and a command line that belongs to this instance. A pidfile that is missing, empty, stale or lying is
+//! answered by looking at our own records, and at who runs with this configuration or this pidfile.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::core::account::Named;
+use crate::core::input::Refusal;
+use crate::haproxy::argv::{CommandLine, Mode};
+use crate::haproxy::pidfile;
+use crate::os::files::{self, FileError};
+use crate::os::process::{self, Process, ProcessError};
+use crate::os::sockets::{self, Address, Kind};
+
+use super::records::{Listening, Records};
+use super::request::{Refused, Request};
+
+/// Where Debian's HAProxy has its pidfile, for whoever names none.
+pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
+
+/// The generation that serves when we come.
+#[derive(Debug)]
+pub struct Old {
+    /// Its processes: one, or several with `nbproc` (≤ 2.4).
+    pub processes: Vec<Rc<Process>>,
+    /// How it was started.
+    pub command: CommandLine,
+    /// Its configuration files, absolute, without the overlay.
+    pub configs: Vec<PathBuf>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// Where it listens by TCP.
+    pub listening: Vec<Listening>,
+    /// The paths of its unix sockets, without the private admin socket.
+    pub unix: Vec<PathBuf>,
+    /// It has abstract sockets.
+    pub abstract_sockets: bool,
+    /// Its number, if hareload has started it.
+    pub number: Option<u64>,
+    /// The pidfile that names it, or is to name its successor.
+    pub pidfile: PathBuf,
+    /// How it was found, if not by the pidfile.
+    pub adopted: Option<String>,
+}
+
+impl Old {
+    /// For reports.
+    pub fn named(&self) -> Named {
+        Named { generation: self.number, pids: self.processes.iter().map(|process| process.pid()).collect() }
+    }
+
+    /// Whether it is one of its processes.
+    pub fn is_member(&self, pid: u32) -> bool {
+        self.processes.iter().any(|process| process.pid() == pid)
+    }
+
+    /// Its executable, as it can be run again: after an upgrade in place the path names the new one.
+    pub fn executable(&self) -> Option<PathBuf> {
+        self.processes.first().map(|process| process.identity().exe.clone())
+    }
+}
+
+/// Finds the old one.
+pub fn find(request: &Request, records: &Records<'_>) -> Result<Old, Refused> {
+    let pidfile = request.pidfile.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PIDFILE));
+    let looking = Looking { request, records, pidfile: &pidfile };
+    let trouble = match files::read_bounded(&pidfile, pidfile::MAX_BYTES) {
+        Ok(bytes) => match pidfile::parse(&bytes) {
+            Ok(pids) => match looking.named(&pids)? {
+                Ok(processes) => return looking.examine(processes, None),
+                Err(trouble) => trouble,
+            },
+            Err(error) => format!("pidfile {}: {error}", pidfile.display()),
+        },
+        Err(FileError::Missing { .. }) => format!("pidfile {} is missing", pidfile.display()),
+        Err(FileError::TooLarge { .. }) => {
+            format!("pidfile {} is larger than any list of pids", pidfile.display())
+        }
+        Err(error @ FileError::NotRegular { .. }) => {
+            return Err(Refused::new(
+                Refusal::Usage,
+                format!("pidfile: {error}; name the right one with --pidfile"),
+            ));
+        }
+        Err(error @ FileError::NoAccess { .. }) => {
+            return Err(Refused::new(Refusal::Privilege, format!("pidfile: {error}")));
+        }
+        Err(error) => return Err(Refused::new(Refusal::Internal, format!("pidfile: {error}"))),
+    };
+    looking.adopt(trouble)
+}
+
+struct Looking<'a> {
+    request: &'a Request,
+    records: &'a Records<'a>,
+    pidfile: &'a Path,
+}
+
+impl Looking<'_> {
+    /// The processes that a pidfile names, or what is wrong with it.
+    fn named(&self, pids: &[u32]) -> Result<Result<Vec<Rc<Process>>, String>, Refused> {
+        let mut processes = Vec::new();
+        let mut troubles = Vec::new();
+        for pid in pids {
+            match Process::open(*pid) {
+                Ok(process) => match self.stranger(&process) {
+                    None => processes.push(Rc::new(process)),
+                    Some(why) => {
+                        troubles.push(format!("pidfile {} names pid {pid}, {why}", self.pidfile.display()));
+                    }
+                },
+                Err(ProcessError::Gone { .. } | ProcessError::Recycled { .. }) => {
+                    troubles
+                        .push(format!("pidfile {} names pid {pid}, which is gone", self.pidfile.display()));
+                }
+                Err(error) => return Err(Refused::new(Refusal::Privilege, error.to_string())),
+            }
+        }
+        if processes.is_empty() || !troubles.is_empty() && pids.len() == 1 {
+            return Ok(Err(troubles.join("; ")));
+        }
+        if processes.iter().all(|process| holds_no_listener(process)) {
+            let pids: Vec<String> = processes.iter().map(|process| process.pid().to_string()).collect();
+            let why = format!(
+                "pidfile {} names pid {}, which listens nowhere (it drains, or has just begun)",
+                self.pidfile.display(),
+                pids.join(", ")
+            );
+            // A master listens nowhere either, and is recognised by the examination.
+            if !processes.iter().any(|process| is_master(process)) {
+                return Ok(Err(why));
+            }
+        }
+        Ok(Ok(processes))
+    }
+
+    /// Why this process is not a HAProxy of this instance; `None` if it is one.
+    fn stranger(&self, process: &Process) -> Option<String> {
+        if !self.is_haproxy(process) {
+            let comm = process.comm().unwrap_or_default();
+            return Some(format!("which is {comm} ({}), not HAProxy", process.identity().exe.display()));
+        }
+        let command = command_of(process)?;
+        let own = command.pidfile.as_ref().map(|path| absolute(process, path));
+        match own {
+            Some(own) if !same_file(&own, self.pidfile) && !own.starts_with(self.state_dir()) => {
+                Some(format!("a HAProxy that was started with another pidfile, {}", own.display()))
+            }
+            _ => None,
+        }
+    }
+
+    fn state_dir(&self) -> &Path {
+        &self.request.state_dir
+    }
+
+    fn is_haproxy(&self, process: &Process) -> bool {
+        let exe = process.identity().exe.file_name();
+        let asked = self.request.haproxy.as_ref().and_then(|path| path.file_name());
+        exe.is_some() && (exe == Some(OsStr::new("haproxy")) || exe == asked)
+    }
+
+    /// Looks for the one process that must be meant.
+    fn adopt(&self, trouble: String) -> Result<Old, Refused> {
+        if let Some(current) = self.records.current() {
+            let processes: Vec<Rc<Process>> =
+                current.processes.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+            if !processes.is_empty() && !processes.iter().all(|process| holds_no_listener(process)) {
+                let how =
+                    format!("{trouble}; went by our own record of generation {} instead", current.number);
+                return self.examine(processes, Some(how));
+            }
+        }
+        let mut found: Vec<Rc<Process>> = Vec::new();
+        let mut others: Vec<u32> = Vec::new();
+        for process in process::all().filter_map(|pid| Process::open(pid).ok()) {
+            if !self.is_haproxy(&process) || holds_no_listener(&process) || !same_network(&process) {
+                continue;
+            }
+            if self.stranger(&process).is_none() && self.runs_this(&process) {
+                found.push(Rc::new(process));
+            } else {
+                others.push(process.pid());
+            }
+        }
+        match found.len() {
+            1 => {
+                let how = format!("{trouble}; adopted pid {}, which runs this configuration", found[0].pid());
+                self.examine(found, Some(how))
+            }
+            0 => {
+                let seen = match others.as_slice() {
+                    [] => "no HAProxy listens here".to_owned(),
+                    pids => {
+                        format!("no HAProxy with this pidfile or configuration listens (others: {pids:?})")
+                    }
+                };
+                Err(Refused::new(Refusal::NotRunning, format!("{trouble}; {seen}; start HAProxy first")))
+            }
+            _ => {
+                let pids: Vec<u32> = found.iter().map(|process| process.pid()).collect();
+                Err(Refused::new(
+                    Refusal::NotRunning,
+                    format!(
+                        "{trouble}; pids {pids:?} all run this configuration; write the right one into {}",
+                        self.pidfile.display()
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Whether it was started with this pidfile, or with this configuration.
+    fn runs_this(&self, process: &Process) -> bool {
+        let Some(command) = command_of(process) else { return false };
+        let by_pidfile =
+            command.pidfile.as_ref().is_some_and(|path| same_file(&absolute(process, path), self.pidfile));
+        let theirs: Vec<PathBuf> = command.configs.iter().map(|path| absolute(process, path)).collect();
+        let by_config =
+            self.request.configs.iter().any(|asked| theirs.iter().any(|their| same_file(asked, their)));
+        by_pidfile || by_config
+    }
+
+    fn examine(&self, processes: Vec<Rc<Process>>, adopted: Option<String>) -> Result<Old, Refused> {
+        let Some(first) = processes.first() else {
+            return Err(Refused::new(Refusal::NotRunning, "no HAProxy runs"));
+        };
+        let line = first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
+        let command = CommandLine::parse(&line).map_err(|error| {
+            let pid = first.pid();
+            Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
+        })?;
+        if command.mode == Mode::MasterWorker || is_master(first) {
+            return Err(Refused::new(
+                Refusal::Unsupported,
+                format!(
+                    "pid {} is the master of a HAProxy in master-worker mode; hareload hands over standalone \
+                     HAProxies (-D) only; reload this one through its master (systemctl reload haproxy, or \
+                     SIGUSR2 to the master)",
+                    first.pid()
+                ),
+            ));
+        }
+        let all: Vec<PathBuf> = command.configs.iter().map(|path| absolute(first, path)).collect();
+        let (overlays, configs): (Vec<PathBuf>, Vec<PathBuf>) =
+            all.into_iter().partition(|path| path.starts_with(self.state_dir()));
+        let number = overlays.first().and_then(|path| {
+            path.file_name()?.to_str()?.strip_prefix("gen-")?.strip_suffix(".cfg")?.parse().ok()
+        });
+        let cwd = match (&command.workdir, self.records.current()) {
+            (None, Some(current)) if Some(current.number) == number => current.cwd,
+            _ => first.cwd().ok(),
+        };
+        let mut old = Old {
+            configs,
+            cwd,
+            listening: Vec::new(),
+            unix: Vec::new(),
+            abstract_sockets: false,
+            number,
+            pidfile: self.pidfile.to_owned(),
+            adopted,
+            command,
+            processes,
+        };
+        self.survey(&mut old)?;
+        Ok(old)
+    }
+
+    /// Where it listens.
+    fn survey(&self, old: &mut Old) -> Result<(), Refused> {
+        let processes = old.processes.clone();
+        for process in &processes {
+            let owned = sockets::owned_by(process).map_err(|error| {
+                let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
+                Refused::new(Refusal::Privilege, format!("{why}; run as root or as HAProxy's own user"))
+            })?;
+            for (socket, listener) in owned {
+                match (listener.kind, listener.address) {
+                    (Kind::Tcp, Address::Inet(address)) => old.listening.push(Listening {
+                        pid: process.pid(),
+                        fd: socket.fd,
+                        inode: socket.inode,
+                        address,
+                        interface: listener.interface,
+                    }),
+                    (Kind::UnixStream, Address::Path(path)) => {
+                        let path = settled(&absolute(process, path.as_os_str()));
+                        if !path.starts_with(self.state_dir()) && !old.unix.contains(&path) {
+                            old.unix.push(path);
+                        }
+                    }
+                    (_, Address::Abstract(name)) if !name.is_empty() => old.abstract_sockets = true,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path of a unix socket as clients know it: HAProxy binds `path.<pid>.tmp` and renames it.
+fn settled(bound: &Path) -> PathBuf {
+    let Some(text) = bound.to_str() else { return bound.to_owned() };
+    let settled = text.strip_suffix(".tmp").and_then(|rest| {
+        let (path, pid) = rest.rsplit_once('.')?;
+        pid.bytes().all(|byte| byte.is_ascii_digit()).then_some(path)
+    });
+    PathBuf::from(settled.unwrap_or(text))
+}
+
+fn command_of(process: &Process) -> Option<CommandLine> {
+    CommandLine::parse(&process.cmdline().ok()?).ok()
+}
+
+/// A path of its command line, seen from here.
+fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    if path.is_absolute() {
+        return path.to_owned();
+    }
+    let workdir = command_of(process).and_then(|command| command.workdir).map(PathBuf::from);
+    let cwd = process.cwd().unwrap_or_else(|_| PathBuf::from("/"));
+    match workdir {
+        Some(workdir) if workdir.is_absolute() => workdir.join(path),
+        _ => cwd.join(path),
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| {
+        let name = path.file_name().map(OsStr::to_owned);
+        let parent = path.parent().map(|parent| parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
+        parent.zip(name).map(|(parent, name)| parent.join(name))
+    };
+    one == other
+        || whole(one) == whole(other)
+        || one.canonicalize().ok() == other.canonicalize().ok().or(None) && one.exists()
+}
+
+fn holds_no_listener(process: &Process) -> bool {
+    !sockets::owned_by(process).is_ok_and(|owned| {
+        owned.iter().any(|(_, listener)| matches!(listener.kind, Kind::Tcp | Kind::UnixStream))
+    })
+}
+
+fn same_network(process: &Process) -> bool {
+    let ours = Process::open(process::myself()).and_then(|me| Ok(me.net_namespace().ok()));
+    match (ours, process.net_namespace()) {
+        (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
+        _ => true,
+    }
+}
+
+/// A master has no listener of its own but its workers have: children that run the same executable.
+fn is_master(process: &Process) -> bool {
+    let serves = sockets::owned_by(process)
+        .is_ok_and(|owned| owned.iter().any(|(_, listener)| listener.kind == Kind::Tcp));
+    !serves
+        && process::children_of(process.pid()).into_iter().any(|child| {
+            Process::open(child).is_ok_and(|child| child.identity().exe == process.identity().exe)
+        })
+}

@@ -1,0 +1,146 @@
+//! Probes: what the operator wants to see working before the new one may serve.
+//!
+//! With shared sockets, or own ones beside the old one's, a connection may be accepted by either. So the accepted
+//! connection is looked up (4-tuple → inode → the new one's descriptors), and only what the new one accepted counts.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time;
+
+use crate::haproxy::alerts;
+use crate::os::process::Exit;
+use crate::os::sockets;
+use crate::os::spawn::{self, Command};
+
+use super::attempt::Members;
+use super::request::Probe;
+
+/// How long one connection may wait to be accepted before it is looked at as lost on the other side.
+const ACCEPT: Duration = Duration::from_millis(200);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How many connections are made at most until the new one accepts one: with an even split, 64 in a row that the
+/// old one takes do not happen.
+const CONNECTIONS: u32 = 64;
+/// How much of an answer is read.
+const LARGEST_ANSWER: u64 = 64 << 10;
+
+/// A name for messages.
+pub(super) fn name(probe: &Probe) -> String {
+    match probe {
+        Probe::Http { address, host, path, .. } if host == &address.to_string() => {
+            format!("http://{host}{path}")
+        }
+        Probe::Http { address, host, path, .. } => format!("http://{host}{path} at {address}"),
+        Probe::Tcp(address) => format!("tcp://{address}"),
+        Probe::Command(command) => format!("exec:{command}"),
+    }
+}
+
+/// Runs one probe.
+pub(super) async fn run(probe: &Probe, members: &Members, admin: &Path) -> Result<(), String> {
+    let result = match probe {
+        Probe::Http { address, host, path, status } => http(*address, host, path, *status, members).await,
+        Probe::Tcp(address) => accepted_by_new(*address, members).await.map(drop),
+        Probe::Command(command) => execute(command, members, admin).await,
+    };
+    result.map_err(|why| format!("probe {} failed: {why}", name(probe)))
+}
+
+/// A connection that the new one has accepted.
+async fn accepted_by_new(address: SocketAddr, members: &Members) -> Result<TcpStream, String> {
+    for _ in 0..CONNECTIONS {
+        let stream = time::timeout(ANSWER, TcpStream::connect(address))
+            .await
+            .map_err(|_| "no connection in time".to_owned())?
+            .map_err(|error| error.to_string())?;
+        let client = stream.local_addr().map_err(|error| error.to_string())?;
+        let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+        let deadline = time::Instant::now() + ACCEPT;
+        let inode = loop {
+            match sockets::accepted_inode(peer, client) {
+                Ok(Some(inode)) => break Some(inode),
+                Ok(None) if time::Instant::now() < deadline => {
+                    time::sleep_until(time::Instant::now() + Duration::from_millis(1)).await;
+                }
+                Ok(None) | Err(_) => break None,
+            }
+        };
+        let Some(inode) = inode else { continue };
+        let owns = members
+            .alive()
+            .iter()
+            .any(|member| member.sockets().is_ok_and(|owned| owned.iter().any(|one| one.inode == inode)));
+        if owns {
+            return Ok(stream);
+        }
+    }
+    Err(format!("the new one has accepted none of {CONNECTIONS} connections"))
+}
+
+async fn http(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    expected: Option<u16>,
+    members: &Members,
+) -> Result<(), String> {
+    let mut stream = accepted_by_new(address, members).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: hareload\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    let mut answer = Vec::new();
+    time::timeout(ANSWER, async {
+        stream.write_all(request.as_bytes()).await?;
+        (&mut stream).take(LARGEST_ANSWER).read_to_end(&mut answer).await
+    })
+    .await
+    .map_err(|_| "no answer in time".to_owned())?
+    .map_err(|error| error.to_string())?;
+    let line = answer.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+    let line = alerts::sanitise(line, 120);
+    let status: Option<u16> = line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.split_ascii_whitespace().nth(1))
+        .and_then(|status| status.parse().ok());
+    match (status, expected) {
+        (Some(status), Some(expected)) if status == expected => Ok(()),
+        (Some(status), None) if (200..400).contains(&status) => Ok(()),
+        (Some(status), Some(expected)) => Err(format!("it answered {status}, expected {expected}")),
+        (Some(status), None) => Err(format!("it answered {status}")),
+        (None, _) if answer.is_empty() => Err("it closed without an answer".to_owned()),
+        (None, _) => Err(format!("that is no HTTP answer: {line}")),
+    }
+}
+
+/// A command counts as it exits; it learns by its environment whom to ask.
+async fn execute(command: &str, members: &Members, admin: &Path) -> Result<(), String> {
+    let pid = members.alive().last().map(|member| member.pid().to_string()).unwrap_or_default();
+    let command = Command {
+        env: vec![
+            ("HARELOAD_ADMIN_SOCKET".into(), Some(admin.as_os_str().to_owned())),
+            ("HARELOAD_NEW_PID".into(), Some(pid.into())),
+        ],
+        ..Command::new("/bin/sh").arg("-c").arg(command)
+    };
+    let mut spawned = spawn::spawn(&command).map_err(|error| error.to_string())?;
+    let ended = time::timeout(ANSWER * 2, async {
+        let _ = spawned.process.exited().await;
+    })
+    .await;
+    if ended.is_err() {
+        let _ = spawned.process.signal(crate::haproxy::handoff::Word::Kill.signal());
+        return Err(format!("it did not end in {ANSWER:?}"));
+    }
+    spawned.output.drain_now();
+    let said = alerts::sanitise(spawned.output.bytes(), 300);
+    match spawned.process.try_wait() {
+        Ok(Some(Exit::Code(0))) => Ok(()),
+        Ok(Some(exit)) => Err(format!("it {exit}: {said}")),
+        Ok(None) | Err(_) => Err("its end could not be learnt".to_owned()),
+    }
+}

@@ -1,0 +1,188 @@
+//! The proofs: each is a task that ends in *proved* or *disproved*.
+//!
+//! Only an answer that certainly comes from the new one counts: its own pid on its own admin socket, its own
+//! descriptors in `/proc`, a probe that it accepted.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::core::input::Input;
+use crate::core::phase::Step;
+use crate::core::plan::Way;
+use crate::haproxy::runtime::{self, Health, Info};
+use crate::os::admin;
+use crate::os::sockets::{self, Address, Kind};
+
+use super::attempt::Members;
+use super::probe;
+use super::records::Listening;
+use super::request::Probe;
+use super::watch::{Event, Events, until};
+
+/// How long one question to an admin socket may take; the proof itself has its own deadline in the core.
+const QUESTION: Duration = Duration::from_secs(5);
+/// How often a question is repeated that was not answered as hoped.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// How often the backends are compared.
+const COMPARE_AGAIN: Duration = Duration::from_millis(100);
+
+/// What the proofs need to know. Cheap to clone into a task.
+#[derive(Clone, Debug)]
+pub(super) struct Case {
+    /// Who is to be proven.
+    pub(super) members: Rc<Members>,
+    /// Its private admin socket.
+    pub(super) admin: PathBuf,
+    /// The old one's admin socket, if it has one that answers.
+    pub(super) old_admin: Option<PathBuf>,
+    /// Where the old one listens.
+    pub(super) old_listening: Rc<Vec<Listening>>,
+    /// The way.
+    pub(super) way: Way,
+    /// What to ask.
+    pub(super) probes: Rc<Vec<Probe>>,
+    /// How long health checks are given at least.
+    pub(super) settle: Duration,
+    /// Where to report.
+    pub(super) events: Events,
+}
+
+impl Case {
+    /// Runs one proof to its end and reports. Steering and pausing are not proofs of this kind.
+    pub(super) async fn prove(self, step: Step) {
+        let result = match step {
+            Step::Live | Step::Confirm => self.live(step).await,
+            Step::Listeners => self.listeners(),
+            Step::Health => self.health().await,
+            Step::Probes => self.probes().await,
+            Step::Steer | Step::Alone | Step::Dwell => return,
+        };
+        let input = match result {
+            Ok(()) => Input::Proved(step),
+            Err(why) => Input::Disproved(step, why),
+        };
+        let _ = self.events.send(Event::Input(input));
+    }
+
+    fn note(&self, what: String) {
+        let _ = self.events.send(Event::Note("new", what));
+    }
+
+    /// It answers with its own pid on its own admin socket: its loop runs.
+    async fn live(&self, step: Step) -> Result<(), String> {
+        loop {
+            if let Ok(reply) = admin::ask(&self.admin, "show info", QUESTION).await
+                && let Ok(info) = Info::parse(&reply)
+            {
+                if !self.members.includes(info.pid) {
+                    return Err(format!("its admin socket is answered by pid {}, which is not it", info.pid));
+                }
+                self.note(format!("live: pid {} answers, HAProxy {}", info.pid, info.version));
+                break;
+            }
+            // It may not have come that far; the core has the deadline.
+            time::sleep_until(time::Instant::now() + ASK_AGAIN).await;
+        }
+        if step == Step::Confirm { self.listeners() } else { Ok(()) }
+    }
+
+    /// It holds listeners, all of them listen, and those of the old one that it has not are named.
+    fn listeners(&self) -> Result<(), String> {
+        let mut held: BTreeSet<SocketAddr> = BTreeSet::new();
+        let mut shared = BTreeSet::new();
+        let old: std::collections::HashSet<u64> = self.old_listening.iter().map(|one| one.inode).collect();
+        for member in self.members.alive() {
+            let owned = sockets::owned_by(&member)
+                .map_err(|error| format!("the sockets of pid {} can't be seen: {error}", member.pid()))?;
+            for (_, listener) in owned {
+                if let (Kind::Tcp, Address::Inet(address)) = (listener.kind, listener.address) {
+                    held.insert(address);
+                    if old.contains(&listener.inode) {
+                        shared.insert(address);
+                    }
+                }
+            }
+        }
+        let before: BTreeSet<SocketAddr> = self.old_listening.iter().map(|one| one.address).collect();
+        if held.is_empty() && !before.is_empty() {
+            return Err("it holds no listening socket".to_owned());
+        }
+        for address in before.difference(&held) {
+            let _ = self.events.send(Event::Remark(format!("{address} is no longer listened on")));
+        }
+        if self.way == Way::Shared {
+            for address in held.intersection(&before).filter(|address| !shared.contains(address)) {
+                let _ = self.events.send(Event::Remark(format!(
+                    "{address} could not be taken along and was bound beside the old one: a few resets are possible \
+                     there"
+                )));
+            }
+        }
+        self.note(format!("holds {} listening addresses, {} of them shared", held.len(), shared.len()));
+        Ok(())
+    }
+
+    /// Its backends are no worse than the old one's.
+    async fn health(&self) -> Result<(), String> {
+        let Some(old_admin) = &self.old_admin else {
+            if !self.settle.is_zero() {
+                return Err(
+                    "the old one has no admin socket that answers: the backends can't be compared".to_owned()
+                );
+            }
+            return Ok(());
+        };
+        let from = time::Instant::now() + self.settle;
+        if !self.settle.is_zero() {
+            time::sleep_until(from).await;
+        }
+        let mut said = String::new();
+        loop {
+            let old = health_of(old_admin).await;
+            let new = health_of(&self.admin).await;
+            match (old, new) {
+                (Some(old), Some(new)) => {
+                    let worse = runtime::compare(&old, &new);
+                    if worse.is_empty() {
+                        return Ok(());
+                    }
+                    let text: Vec<String> = worse.iter().map(ToString::to_string).collect();
+                    let text = text.join("; ");
+                    if text != said {
+                        self.note(format!("waiting for its backends: {text}"));
+                        let _ = self.events.send(Event::Worse(text.clone()));
+                        said = text;
+                    }
+                }
+                // The old one can't be asked any more (it is paused, or gone): nothing to compare with.
+                (None, _) => return Ok(()),
+                (_, None) => {}
+            }
+            time::sleep_until(time::Instant::now() + COMPARE_AGAIN).await;
+        }
+    }
+
+    async fn probes(&self) -> Result<(), String> {
+        for wanted in self.probes.iter() {
+            probe::run(wanted, &self.members, &self.admin).await?;
+            self.note(format!("probe passed: {}", probe::name(wanted)));
+        }
+        Ok(())
+    }
+}
+
+async fn health_of(admin: &std::path::Path) -> Option<Health> {
+    let reply = admin::ask(admin, "show stat", QUESTION).await.ok()?;
+    runtime::stat(&reply).ok().map(|rows| runtime::health(&rows))
+}
+
+/// Says when the old one, which was told to pause, has left LISTEN everywhere.
+pub(super) async fn alone(wanted: Rc<Vec<Listening>>, events: Events) {
+    until(|| super::watch::deaf(&wanted)).await;
+    let _ = events.send(Event::Input(Input::Proved(Step::Alone)));
+}

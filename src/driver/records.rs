@@ -1,0 +1,246 @@
+//! What hareload writes down in its state directory, so that the next command, or the guard, knows.
+//!
+//! `current.json` names the generation that serves, `journal.json` the handover that is under way, `last.json` the
+//! account of the last one. None is fsynced: after a loss of power there is no HAProxy left to hand over, and
+//! the boot id tells.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::core::account::Account;
+use crate::core::plan::Way;
+use crate::os::files::{self, Durability, FileError, Kept};
+use crate::os::process::Identity;
+use crate::os::state::StateDir;
+
+/// No record is larger: the largest is an account with a full timeline.
+const LARGEST: usize = 4 << 20;
+
+/// A generation that hareload has started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its number.
+    pub number: u64,
+    /// Its processes.
+    pub processes: Vec<Identity>,
+    /// What HAProxy was given with `-f`, without the overlay.
+    pub configs: Vec<PathBuf>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// The boot that it belongs to.
+    pub boot: String,
+}
+
+/// A listener of the old one, so that *listens again* can be checked after a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listening {
+    /// The process.
+    pub pid: u32,
+    /// Its descriptor.
+    pub fd: i32,
+    /// The socket.
+    pub inode: u64,
+    /// Where it is bound.
+    pub address: std::net::SocketAddr,
+    /// The interface that it is bound to; 0 for none.
+    pub interface: u32,
+}
+
+/// The handover that is under way; written before anything is touched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Journal {
+    /// The boot that it belongs to.
+    pub boot: String,
+    /// The number of the new generation.
+    pub number: u64,
+    /// The way.
+    pub way: Way,
+    /// The pidfile that the commit renames.
+    pub pidfile: PathBuf,
+    /// The old one's processes.
+    pub old: Vec<Identity>,
+    /// The old one's number, if it is one of ours.
+    pub old_number: Option<u64>,
+    /// Where the old one listens.
+    pub listening: Vec<Listening>,
+    /// The unix sockets that are kept.
+    pub kept: Vec<Kept>,
+    /// What the new one is given with `-f`, without the overlay.
+    pub configs: Vec<PathBuf>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+}
+
+/// The last handover, for those who waited for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Last {
+    /// The boot that it belongs to.
+    pub boot: String,
+    /// When it began, since the boot.
+    pub began: Duration,
+    /// What was asked for, as far as it makes a difference.
+    pub asked: String,
+    /// What came of it.
+    pub account: Account,
+}
+
+/// The paths of one generation, by its number.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The overlay: one more configuration file, before the user's.
+    pub overlay: PathBuf,
+    /// The private admin socket.
+    pub admin: PathBuf,
+    /// The private pidfile, which is also what its processes are known by: it stands on their command line.
+    pub pidfile: PathBuf,
+    /// Where borrowed sockets are lent from.
+    pub lending: PathBuf,
+}
+
+/// The records of one instance.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    state: &'a StateDir,
+}
+
+impl<'a> Records<'a> {
+    /// The records in this directory.
+    pub fn of(state: &'a StateDir) -> Records<'a> {
+        Records { state }
+    }
+
+    /// The paths of a generation.
+    pub fn paths(&self, number: u64) -> Paths {
+        Paths {
+            overlay: self.state.join(format!("gen-{number}.cfg")),
+            admin: self.state.join(format!("gen-{number}.sock")),
+            pidfile: self.state.join(format!("gen-{number}.pid")),
+            lending: self.state.join(format!("gen-{number}.lend")),
+        }
+    }
+
+    /// The number for the next generation: one above all that have left a file.
+    pub fn next_number(&self) -> u64 {
+        self.numbers().into_iter().max().unwrap_or(0).max(self.current().map_or(0, |current| current.number))
+            + 1
+    }
+
+    /// The numbers that have left a file.
+    pub fn numbers(&self) -> Vec<u64> {
+        let entries = std::fs::read_dir(self.state.path()).into_iter().flatten().flatten();
+        let mut numbers: Vec<u64> = entries
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                name.strip_prefix("gen-")?.split_once('.')?.0.parse().ok()
+            })
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
+    /// Removes the files of a generation of which no process is left.
+    pub fn forget_generation(&self, number: u64) {
+        let paths = self.paths(number);
+        for path in [paths.overlay, paths.admin, paths.pidfile, paths.lending] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// The generation that serves, as far as we wrote it down.
+    pub fn current(&self) -> Option<Generation> {
+        self.read("current.json")
+    }
+
+    /// Writes down who serves.
+    pub fn set_current(&self, generation: &Generation) -> Result<(), FileError> {
+        self.write("current.json", generation)
+    }
+
+    /// The handover that was under way when its hareload died.
+    pub fn journal(&self) -> Option<Journal> {
+        self.read("journal.json")
+    }
+
+    /// Writes the journal, before anything is touched.
+    pub fn set_journal(&self, journal: &Journal) -> Result<(), FileError> {
+        self.write("journal.json", journal)
+    }
+
+    /// The handover is over.
+    pub fn end_journal(&self) {
+        let _ = std::fs::remove_file(self.state.join("journal.json"));
+    }
+
+    /// The last handover.
+    pub fn last(&self) -> Option<Last> {
+        self.read("last.json")
+    }
+
+    /// Writes down the last handover.
+    pub fn set_last(&self, last: &Last) -> Result<(), FileError> {
+        self.write("last.json", last)
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let text = files::read_bounded(&self.state.join(name), LARGEST).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<(), FileError> {
+        let text = serde_json::to_vec(record).unwrap_or_default();
+        files::replace_with_mode(&self.state.join(name), &text, Durability::Volatile, 0o600)
+    }
+}
+
+/// The name of the history, and how large it may grow before the older half is dropped.
+const HISTORY: (&str, u64) = ("history.jsonl", 4 << 20);
+
+/// Appends an account to the history. A history that can't be written does not fail a handover.
+pub fn remember(directory: &Path, account: &Account) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let state = StateDir::open(directory).map_err(std::io::Error::other)?;
+    let path = state.join(HISTORY.0);
+    if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > HISTORY.1) {
+        let text = std::fs::read(&path)?;
+        let half = text.len() / 2;
+        let cut = text[half..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| half + at + 1);
+        files::replace_with_mode(&path, &text[cut..], Durability::Volatile, 0o600)
+            .map_err(std::io::Error::other)?;
+    }
+    let mut line = serde_json::to_vec(account)?;
+    line.push(b'\n');
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?.write_all(&line)
+}
+
+/// The accounts in the history, the oldest first; lines that can't be read are passed over.
+pub fn history(directory: &Path) -> std::io::Result<Vec<Account>> {
+    let text = match std::fs::read(directory.join(HISTORY.0)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// What a request asks for, as far as two of them may share one outcome.
+pub fn asked(request: &super::request::Request) -> String {
+    let words: Vec<OsString> = request.extra.clone();
+    format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        request.haproxy,
+        request.configs,
+        request.pidfile,
+        words,
+        request.way,
+        request.dwell,
+        request.probes,
+        request.settle,
+        request.drain
+    )
+}

@@ -1,0 +1,171 @@
+//! After a crash: the journal says what was under way, the pidfile says which way to go.
+//!
+//! Run by the guard, by the next command, and by `hareload recover`; the rules and the code are those of the handover.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::core::account::Account;
+use crate::core::machine::{Found, Machine};
+use crate::core::plan::Way;
+use crate::haproxy::argv::{CommandLine, Mode};
+use crate::haproxy::pidfile;
+use crate::haproxy::runtime::Info;
+use crate::os::process::Process;
+use crate::os::signals::Interrupts;
+use crate::os::state::StateDir;
+use crate::os::{admin, clock, files};
+
+use super::attempt::{Attempt, Members};
+use super::find::Old;
+use super::handover::Handover;
+use super::records::{self, Journal, Records};
+use super::request::Request;
+use super::timeline::Timeline;
+use super::ways::{Chosen, Survey};
+
+/// What `recover` says when there is nothing to do.
+pub(super) const NOTHING: &str = "no handover was interrupted";
+
+/// How long the new one may take to show that it is live.
+const INTRODUCTION: Duration = Duration::from_millis(500);
+
+/// What the guard does when hareload has died: the same as `recover`, under the lock that it holds.
+pub(super) fn orphaned(request: &Request) {
+    let Ok(state) = StateDir::open(&request.state_dir) else { return };
+    let records = Records::of(&state);
+    if records.journal().is_none() {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let account = LocalSet::new().block_on(&runtime, async {
+        let mut interrupts = Interrupts::catch().ok()?;
+        leftovers(request, &records, &Timeline::begin(), &mut interrupts).await
+    });
+    super::tidy(&records);
+    if let Some(account) = account {
+        let _ = records::remember(&request.history_dir, &account);
+    }
+}
+
+/// Finishes or undoes the handover that the journal tells of, if there is one.
+pub(super) async fn leftovers(
+    request: &Request,
+    records: &Records<'_>,
+    timeline: &Timeline,
+    interrupts: &mut Interrupts,
+) -> Option<Account> {
+    let began = clock::wall();
+    let journal = records.journal()?;
+    let boot = clock::boot_id();
+    if journal.boot != boot {
+        // Nobody of that boot is left.
+        records.end_journal();
+        return None;
+    }
+    timeline.note("hareload", format!("recovers the handover to generation {}", journal.number));
+    let paths = records.paths(journal.number);
+    let members = Rc::new(Members::marked(paths.pidfile.clone()));
+    let alive = members.alive();
+    let new_alive = match alive.is_empty() {
+        true => None,
+        false => Some(is_live(&paths.admin, &members).await),
+    };
+    let named: Vec<u32> = files::read_bounded(&journal.pidfile, pidfile::MAX_BYTES)
+        .ok()
+        .and_then(|bytes| pidfile::parse(&bytes).ok())
+        .unwrap_or_default();
+    let written: Vec<u32> = files::read_bounded(&paths.pidfile, pidfile::MAX_BYTES)
+        .ok()
+        .and_then(|bytes| pidfile::parse(&bytes).ok())
+        .unwrap_or_default();
+    let old = Rc::new(old_of(&journal));
+    let committed = !named.is_empty()
+        && named.iter().all(|pid| !journal.old.iter().any(|old| old.pid == *pid))
+        && named.iter().any(|pid| alive.iter().any(|member| member.pid() == *pid) || written.contains(pid));
+    timeline.note("hareload", if committed { "the pidfile names the new one: finish" } else { "undo" });
+    let chosen = Chosen {
+        way: journal.way,
+        source: None,
+        steered: journal.way == Way::Trial,
+        reason: "taken up after a crash".to_owned(),
+    };
+    let survey = Survey { chosen: vec![chosen.clone()], admin: None, version: None };
+    let found = Found {
+        committed,
+        old_alive: !old.processes.is_empty(),
+        new_alive,
+        way: journal.way,
+        limits: request.limits.clone(),
+    };
+    let mut handover = Handover::new(
+        request,
+        records,
+        boot,
+        timeline.clone(),
+        old,
+        PathBuf::new(),
+        journal.configs.clone(),
+        survey,
+    );
+    if let Some(member) = alive.first() {
+        let (member, members) = (Rc::clone(member), Rc::clone(&members));
+        let gone = super::watch::new_gone(journal.number, member, members, handover.watcher());
+        tokio::task::spawn_local(gone);
+    }
+    handover.attempt = Some(Attempt {
+        number: journal.number,
+        paths,
+        chosen,
+        members,
+        output: None,
+        herald: None,
+        lender: None,
+        kept: journal.kept.clone(),
+    });
+    let (machine, actions) = Machine::recover(timeline.now(), found);
+    handover.machine = machine;
+    let outcome = handover.run(actions, None, interrupts).await;
+    Some(handover.conclude("recover", outcome, began))
+}
+
+async fn is_live(admin: &std::path::Path, members: &Members) -> bool {
+    match admin::ask(admin, "show info", INTRODUCTION).await {
+        Ok(reply) => Info::parse(&reply).is_ok_and(|info| members.includes(info.pid)),
+        Err(_) => false,
+    }
+}
+
+/// The old one, as far as it lives.
+fn old_of(journal: &Journal) -> Old {
+    let processes: Vec<Rc<Process>> =
+        journal.old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+    Old {
+        listening: journal
+            .listening
+            .iter()
+            .filter(|one| processes.iter().any(|process| process.pid() == one.pid))
+            .cloned()
+            .collect(),
+        processes,
+        command: CommandLine {
+            configs: Vec::new(),
+            workdir: None,
+            pidfile: None,
+            mode: Mode::Unspecified,
+            kept: Vec::new(),
+            old_pids: Vec::new(),
+            transfer_from: None,
+        },
+        configs: Vec::new(),
+        cwd: journal.cwd.clone(),
+        unix: Vec::new(),
+        abstract_sockets: false,
+        number: journal.old_number,
+        pidfile: journal.pidfile.clone(),
+        adopted: None,
+    }
+}

@@ -1,0 +1,290 @@
+//! The whole of one `reload`: lock, guard, leftovers, and then the handover.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::core::account::Account;
+use crate::core::input::{Input, Refusal};
+use crate::core::phase::Phase;
+use crate::core::plan::Way;
+use crate::os::guard::Guard;
+use crate::os::lock::{Lock, LockError};
+use crate::os::process::Subreaper;
+use crate::os::signals::Interrupts;
+use crate::os::state::{StateDir, StateError};
+use crate::os::{clock, signals};
+
+use super::find::{self, Old};
+use super::handover::{self, Handover};
+use super::records::{self, Last, Records};
+use super::recover;
+use super::request::{Refused, Request};
+use super::timeline::Timeline;
+use super::ways;
+
+/// How long a trial lasts if nobody says otherwise: long enough for a crash at the first requests to show.
+const TRIAL: Duration = Duration::from_millis(200);
+
+/// Reloads. Must be called from a process that has one thread only: the guard is forked from it.
+pub fn reload(request: &Request) -> Account {
+    under_lock("reload", request, |held| held.reload())
+}
+
+/// Finishes or undoes what a dead hareload has left, and tidies up.
+///
+/// `None` if there is nothing to recover.
+pub fn recover(request: &Request) -> Option<Account> {
+    let state = StateDir::open(&request.state_dir);
+    if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
+        return None;
+    }
+    Some(under_lock("recover", request, |held| held.recover()))
+}
+
+/// Says what a reload would do, and touches nothing; or the account of why it would be refused.
+pub fn intend(request: &Request) -> Result<String, Box<Account>> {
+    let timeline = Timeline::begin();
+    let began = clock::wall();
+    let refuse = |refusal| Box::new(handover::refused(request, "reload", &timeline, began, refusal));
+    let state = StateDir::open(&request.state_dir).map_err(|error| refuse(state_refused(&error)))?;
+    let held = Held {
+        command: "reload",
+        request,
+        records: Records::of(&state),
+        timeline: timeline.clone(),
+        began,
+        asked: clock::since_boot(),
+        boot: clock::boot_id(),
+    };
+    held.intend().map_err(refuse)
+}
+
+/// What is known once the lock is held.
+struct Held<'a> {
+    command: &'static str,
+    request: &'a Request,
+    records: Records<'a>,
+    timeline: Timeline,
+    began: jiff::Timestamp,
+    asked: Duration,
+    boot: String,
+}
+
+fn under_lock(command: &'static str, request: &Request, work: impl FnOnce(&Held<'_>) -> Account) -> Account {
+    let timeline = Timeline::begin();
+    let began = clock::wall();
+    let asked = clock::since_boot();
+    let refuse = |refusal| handover::refused(request, command, &timeline, began, refusal);
+    if let Err(error) = signals::ignore_terminal_stops() {
+        return refuse(Refused::new(Refusal::Internal, format!("signals can't be handled: {error}")));
+    }
+    let state = match StateDir::open(&request.state_dir) {
+        Ok(state) => state,
+        Err(error) => return refuse(state_refused(&error)),
+    };
+    let _lock = match Lock::acquire(state.path(), request.patience) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Busy { .. }) => {
+            let why =
+                format!("{error}; it was waited for {:?}; try again when it has ended", request.patience);
+            return refuse(Refused::new(Refusal::Busy, why));
+        }
+        Err(error) => return refuse(Refused::new(Refusal::Internal, error.to_string())),
+    };
+    let boot = clock::boot_id();
+    let held = Held {
+        command,
+        request,
+        records: Records::of(&state),
+        timeline: timeline.clone(),
+        began,
+        asked,
+        boot,
+    };
+    if let Some(account) = held.taken_over() {
+        return account;
+    }
+    // Forked while there is one thread, before anything is touched; it holds the lock with us.
+    let guard = match Guard::start(|| recover::orphaned(request)) {
+        Ok(guard) => guard,
+        Err(error) => return refuse(Refused::new(Refusal::Internal, error.to_string())),
+    };
+    let account = work(&held);
+    guard.dismiss();
+    let last = Last { boot: held.boot.clone(), began: held.asked, asked: records::asked(request), account };
+    if command == "reload" {
+        // Those who wait for it would only make a handover of their own.
+        let _ = held.records.set_last(&last);
+    }
+    let mut account = last.account;
+    if let Err(error) = records::remember(&request.history_dir, &account) {
+        account.notes.push(format!("the history can't be written: {error}"));
+    }
+    account
+}
+
+fn state_refused(error: &StateError) -> Refused {
+    let kind = match error {
+        StateError::WrongOwner { .. } | StateError::Writable { .. } | StateError::Symlink { .. } => {
+            Refusal::Privilege
+        }
+        StateError::BadInstance { .. } | StateError::NoPlace { .. } => Refusal::Usage,
+        StateError::NotADirectory { .. } | StateError::Io { .. } => Refusal::Internal,
+    };
+    Refused::new(kind, format!("state directory: {error}"))
+}
+
+impl Held<'_> {
+    /// The outcome of a whole handover that began after this one had asked, and was asked the same.
+    fn taken_over(&self) -> Option<Account> {
+        let last = self.records.last()?;
+        let same = last.boot == self.boot && last.asked == records::asked(self.request);
+        // A handover that was interrupted says nothing about the one that was asked for.
+        if self.command != "reload"
+            || !same
+            || last.began <= self.asked
+            || last.account.outcome.interrupted.is_some()
+        {
+            return None;
+        }
+        let mut account = last.account;
+        account.coalesced = true;
+        Some(account)
+    }
+
+    fn refused(&self, refusal: Refused) -> Account {
+        handover::refused(self.request, self.command, &self.timeline, self.began, refusal)
+    }
+
+    fn in_runtime(&self, work: impl AsyncFnOnce(&mut Interrupts) -> Result<Account, Refused>) -> Account {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return self.refused(Refused::new(Refusal::Internal, error.to_string())),
+        };
+        let local = LocalSet::new();
+        let result = local.block_on(&runtime, async {
+            let mut interrupts = Interrupts::catch().map_err(|error| {
+                Refused::new(Refusal::Internal, format!("signals can't be handled: {error}"))
+            })?;
+            let _subreaper = Subreaper::begin().map_err(|error| {
+                Refused::new(Refusal::Internal, format!("orphans can't be adopted: {error}"))
+            })?;
+            work(&mut interrupts).await
+        });
+        result.unwrap_or_else(|refusal| self.refused(refusal))
+    }
+
+    fn recover(&self) -> Account {
+        self.in_runtime(async |interrupts| {
+            let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
+            super::tidy(&self.records);
+            recovered.ok_or_else(|| Refused::new(Refusal::NotRunning, recover::NOTHING))
+        })
+    }
+
+    fn reload(&self) -> Account {
+        self.in_runtime(async |interrupts| {
+            let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
+            let old = Rc::new(find::find(self.request, &self.records)?);
+            self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
+            let haproxy = self.haproxy(&old)?;
+            let configs = self.configs(&old)?;
+            let survey = ways::choose(&old, &self.records, self.request.way).await?;
+            let dwell = match (self.request.dwell, survey.chosen.first()) {
+                (Some(dwell), _) => dwell,
+                (None, Some(first)) if first.way == Way::Trial => TRIAL,
+                (None, _) => Duration::ZERO,
+            };
+            let mut handover = Handover::new(
+                self.request,
+                &self.records,
+                self.boot.clone(),
+                self.timeline.clone(),
+                old,
+                haproxy,
+                configs,
+                survey,
+            );
+            if let Some(recovered) = &recovered {
+                handover.notes.push(format!(
+                    "an interrupted handover was recovered first: {}",
+                    recovered.outcome.exit_code_name()
+                ));
+            }
+            debug_assert_eq!(handover.machine.phase(), Phase::Probing, "nothing is touched yet");
+            let mut plan = handover.plan();
+            plan.dwell = dwell;
+            let outcome = handover.run(Vec::new(), Some(Input::Planned(plan)), interrupts).await;
+            Ok(handover.conclude(self.command, outcome, self.began))
+        })
+    }
+
+    fn intend(&self) -> Result<String, Refused> {
+        let old = find::find(self.request, &self.records)?;
+        let haproxy = self.haproxy(&old)?;
+        let configs = self.configs(&old)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
+        let survey = runtime.block_on(ways::choose(&old, &self.records, self.request.way))?;
+        let configs: Vec<String> = configs.iter().map(|path| path.display().to_string()).collect();
+        let mut lines = vec![
+            format!("would hand over from {}", describe(&old)),
+            format!("to {} -f {}", haproxy.display(), configs.join(" -f ")),
+        ];
+        lines.extend(old.adopted.iter().map(|how| format!("note: {how}")));
+        for (index, chosen) in survey.chosen.iter().enumerate() {
+            let when = if index == 0 { "by" } else { "else" };
+            lines.push(format!("{when} {}: {}", chosen.way, chosen.reason));
+        }
+        if self.records.journal().is_some() {
+            lines.push("after recovering an interrupted handover".to_owned());
+        }
+        Ok(lines.join("\n"))
+    }
+
+    /// The HAProxy to start: what was asked for, or what runs.
+    fn haproxy(&self, old: &Old) -> Result<PathBuf, Refused> {
+        match (&self.request.haproxy, old.executable()) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(path)) if path.exists() => Ok(path),
+            (None, path) => {
+                let path = path.map_or_else(String::new, |path| format!(": {} is gone", path.display()));
+                let why =
+                    format!("the HAProxy that runs can't be started again{path}; name one with --haproxy");
+                Err(Refused::new(Refusal::NotInstalled, why))
+            }
+        }
+    }
+
+    /// The configuration: what was asked for, or what the old one was given.
+    fn configs(&self, old: &Old) -> Result<Vec<PathBuf>, Refused> {
+        let configs = if self.request.configs.is_empty() { &old.configs } else { &self.request.configs };
+        if configs.is_empty() {
+            return Err(Refused::new(Refusal::Usage, "no configuration is known; name one with --config"));
+        }
+        for path in configs {
+            readable(path)?;
+        }
+        Ok(configs.clone())
+    }
+}
+
+/// A configuration that can't be opened is told before a HAProxy is started for it.
+fn readable(path: &Path) -> Result<(), Refused> {
+    std::fs::File::open(path).map(drop).map_err(|error| {
+        Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
+    })
+}
+
+fn describe(old: &Old) -> String {
+    let pids: Vec<String> = old.processes.iter().map(|process| process.pid().to_string()).collect();
+    match old.number {
+        Some(number) => format!("generation {number}, pid {}", pids.join(", ")),
+        None => format!("pid {}, which hareload did not start", pids.join(", ")),
+    }
+}

@@ -1,0 +1,84 @@
+//! What a handover is asked to do, resolved by `cli` from flags, environment and files.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::input::Refusal;
+use crate::core::plan::{Drain, Limits, Way};
+
+use super::drain::OnDrain;
+
+/// What to ask the new one before it may serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// `http://host:port/path`, and the status that is expected.
+    Http {
+        /// Where to connect: an address literal and a port.
+        address: std::net::SocketAddr,
+        /// The `Host` header.
+        host: String,
+        /// The path and query.
+        path: String,
+        /// The expected status; any of 2xx and 3xx if `None`.
+        status: Option<u16>,
+    },
+    /// A connection is accepted.
+    Tcp(std::net::SocketAddr),
+    /// A command exits 0.
+    Command(String),
+}
+
+/// Everything that `reload` was asked for.
+#[derive(Clone)]
+pub struct Request {
+    /// The name of the instance.
+    pub instance: String,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Where the history is kept.
+    pub history_dir: PathBuf,
+    /// The HAProxy to start; the one that runs if `None`.
+    pub haproxy: Option<PathBuf>,
+    /// The configuration; what the running one was given if empty.
+    pub configs: Vec<PathBuf>,
+    /// The pidfile; the running one's if `None`.
+    pub pidfile: Option<PathBuf>,
+    /// What goes to HAProxy as it is.
+    pub extra: Vec<OsString>,
+    /// The way to hand over; `None` is `auto`.
+    pub way: Option<Way>,
+    /// How long the new one must stay proven; `None` is the way's own default.
+    pub dwell: Option<Duration>,
+    /// The probes.
+    pub probes: Vec<Probe>,
+    /// How long the new one's health checks are given before the backends are compared.
+    pub settle: Duration,
+    /// What to do about the old one after the commit.
+    pub drain: Drain,
+    /// HAProxy's own limit on the draining of the new generation, one day (`hard-stop-after` in the overlay).
+    pub hard_stop_after: Option<Duration>,
+    /// How long to wait for another handover to end.
+    pub patience: Duration,
+    /// The deadlines.
+    pub limits: Limits,
+    /// Who is told how the old one drains.
+    pub on_drain: OnDrain,
+}
+
+/// Why a handover can't begin. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Refused {
+    /// The kind, which gives the exit code.
+    pub kind: Refusal,
+    /// The object, the cause and what comes next.
+    pub why: String,
+}
+
+impl Refused {
+    /// A refusal of this kind.
+    pub fn new(kind: Refusal, why: impl Into<String>) -> Refused {
+        Refused { kind, why: why.into() }
+    }
+}

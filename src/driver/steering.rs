@@ -1,0 +1,167 @@
+//! Steering: which of two generations gets new connections, while both have sockets of their own.
+//!
+//! Sockets that share an address by SO_REUSEPORT are a group; its members are counted in the order of listen(2). A
+//! group's program is attached through a borrowed duplicate of any member, which is closed at once: a duplicate that
+//! nobody accepts on would keep queueing clients.
+//!
+//! When a member leaves, the last one moves into its place. So while one side leaves, the program names one member
+//! only: the first of the staying side, which keeps its place as long as the leaving side is not the larger one.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use crate::os::process::Process;
+use crate::os::sockets::{self, Address, Kind, Listener};
+use crate::os::steer::{self, Share};
+
+use super::watch::until;
+
+/// An address with its interface: what makes a group.
+type Group = (SocketAddr, u32);
+
+/// Where one generation's member of a group is.
+#[derive(Clone, Debug)]
+struct Member {
+    process: Rc<Process>,
+    fd: i32,
+    inode: u64,
+}
+
+/// The members of one generation, by group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Side(BTreeMap<Group, Vec<Member>>);
+
+impl Side {
+    /// The TCP listeners of these processes.
+    pub(super) fn of(processes: &[Rc<Process>]) -> io::Result<Side> {
+        let mut side = Side::default();
+        for process in processes {
+            for (socket, listener) in sockets::owned_by(process)? {
+                if let Some(group) = group_of(&listener) {
+                    side.0.entry(group).or_default().push(Member {
+                        process: Rc::clone(process),
+                        fd: socket.fd,
+                        inode: socket.inode,
+                    });
+                }
+            }
+        }
+        Ok(side)
+    }
+
+    fn inodes(&self) -> HashSet<u64> {
+        self.0.values().flatten().map(|member| member.inode).collect()
+    }
+
+    fn locals(&self) -> Vec<SocketAddr> {
+        self.0.keys().map(|(address, _)| *address).collect()
+    }
+}
+
+fn group_of(listener: &Listener) -> Option<Group> {
+    match (listener.kind, &listener.address) {
+        (Kind::Tcp, Address::Inet(address)) => Some((*address, listener.interface)),
+        _ => None,
+    }
+}
+
+fn attach(member: &Member, share: Share) -> io::Result<()> {
+    let duplicate = member.process.borrow_fd(member.fd)?;
+    steer::steer(duplicate.as_fd(), share)
+}
+
+/// How many members a group has all in all, strangers included.
+fn sizes() -> io::Result<BTreeMap<Group, u32>> {
+    let mut sizes = BTreeMap::new();
+    for group in sockets::tcp_listeners()?.iter().filter_map(group_of) {
+        *sizes.entry(group).or_insert(0) += 1;
+    }
+    Ok(sizes)
+}
+
+fn count(members: &[Member]) -> u32 {
+    u32::try_from(members.len()).unwrap_or(u32::MAX)
+}
+
+/// Before the new one is spawned: whatever joins gets nothing.
+pub(super) fn hold(old: &Side) -> io::Result<()> {
+    let sizes = sizes()?;
+    for (group, members) in &old.0 {
+        let own = count(members);
+        if sizes.get(group).copied().unwrap_or(0) != own {
+            return Err(io::Error::other(format!(
+                "others listen on {} too, so it can't be steered",
+                group.0
+            )));
+        }
+        if let Some(first) = members.first() {
+            attach(first, Share { first: 0, count: own })?;
+        }
+    }
+    Ok(())
+}
+
+/// Which side listened first, and so stands first in every group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// The side that is to get nothing any more.
+    Leaving,
+    /// The side that is to get everything.
+    Staying,
+}
+
+/// Steers new connections from one side to the other, and waits until the first one's queues are empty. Afterwards
+/// it may leave or pause without a loss.
+pub(super) async fn shift(from: &Side, to: &Side, first: First) -> io::Result<()> {
+    for (group, staying) in &to.0 {
+        let leaving = from.0.get(group).map_or(0, |members| count(members));
+        if leaving > count(staying) && first == First::Leaving {
+            let (address, now) = (group.0, staying.len());
+            let why =
+                format!("{address} has {now} sockets and had {leaving}: it can't be steered without a loss");
+            return Err(io::Error::other(why));
+        }
+    }
+    for (group, staying) in &to.0 {
+        let leaving = from.0.get(group).map_or(0, |members| count(members));
+        let share = match first {
+            First::Leaving => Share { first: leaving, count: 1 },
+            First::Staying => Share { first: 0, count: count(staying) },
+        };
+        if let Some(member) = staying.first() {
+            attach(member, share)?;
+        }
+    }
+    let half_open: HashSet<(SocketAddr, SocketAddr)> =
+        sockets::half_open(&from.locals())?.into_iter().collect();
+    let inodes = from.inodes();
+    let locals = from.locals();
+    until(|| {
+        let queues_empty = sockets::tcp_listeners().is_ok_and(|listeners| {
+            listeners.iter().all(|listener| listener.queue == 0 || !inodes.contains(&listener.inode))
+        });
+        // A handshake that was half done when we steered still ends in the first side's queue.
+        queues_empty
+            && (half_open.is_empty()
+                || sockets::half_open(&locals)
+                    .is_ok_and(|now| now.iter().all(|one| !half_open.contains(one))))
+    })
+    .await;
+    Ok(())
+}
+
+/// Takes any program off the groups of this side.
+pub(super) fn release(side: &Side) {
+    for members in side.0.values() {
+        for member in members {
+            if let Ok(duplicate) = member.process.borrow_fd(member.fd)
+                && steer::release(duplicate.as_fd()).is_ok()
+            {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Tasks that wait for one condition each and say so once. They look, and decide nothing.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{self, MissedTickBehavior};
+
+use crate::core::input::Input;
+use crate::os::process::{Exit, Process};
+use crate::os::sockets::{self, Address, Kind};
+
+use super::attempt::Members;
+use super::records::Listening;
+
+/// What a watcher tells the loop.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Something for the core.
+    Input(Input),
+    /// Every process of attempt `number` is gone; the spawned one ended so.
+    NewGone { number: u64, exit: Option<Exit> },
+    /// A line for the timeline.
+    Note(&'static str, String),
+    /// How the backends of the new one are worse, while they are waited for.
+    Worse(String),
+    /// Something worth telling the reader of the outcome.
+    Remark(String),
+}
+
+/// Where watchers report.
+pub(super) type Events = UnboundedSender<Event>;
+
+/// The first looks follow each other closely: most conditions come true within a millisecond or two.
+const FIRST_LOOK: Duration = Duration::from_micros(300);
+/// Later ones don't: some need seconds, and each look costs.
+const LATER_LOOK: Duration = Duration::from_millis(10);
+/// How many looks are first ones.
+const FIRST_LOOKS: u32 = 30;
+
+/// Looks until the condition is true. There is no event for what is looked at here; the caller has the deadline.
+pub(super) async fn until(mut condition: impl FnMut() -> bool) {
+    for _ in 0..FIRST_LOOKS {
+        if condition() {
+            return;
+        }
+        time::sleep_until(time::Instant::now() + FIRST_LOOK).await;
+    }
+    let mut interval = time::interval(LATER_LOOK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !condition() {
+        interval.tick().await;
+    }
+}
+
+/// Says when all processes of the old one are gone.
+pub(super) async fn old_gone(processes: Vec<Rc<Process>>, events: Events) {
+    for process in processes {
+        let _ = process.exited().await;
+    }
+    let _ = events.send(Event::Input(Input::OldGone));
+}
+
+/// Follows the spawned process and the daemon that it leaves, and says when none is left.
+pub(super) async fn new_gone(number: u64, launcher: Rc<Process>, members: Rc<Members>, events: Events) {
+    let _ = launcher.exited().await;
+    let exit = launcher.try_wait().ok().flatten();
+    let mut last = exit;
+    if let Some(exit) = exit {
+        let _ = events.send(Event::Note("new", format!("pid {} {exit}", launcher.pid())));
+    }
+    loop {
+        let alive = members.alive();
+        let Some(member) = alive.first() else { break };
+        let _ = member.exited().await;
+        if let Ok(Some(exit)) = member.try_wait() {
+            let _ = events.send(Event::Note("new", format!("pid {} {exit}", member.pid())));
+            last = Some(exit);
+        }
+    }
+    let _ = events.send(Event::NewGone { number, exit: last });
+}
+
+/// Says when the old one listens on all it listened on before.
+pub(super) async fn old_listens(processes: Vec<Rc<Process>>, wanted: Vec<Listening>, events: Events) {
+    until(|| listens(&processes, &wanted)).await;
+    let _ = events.send(Event::Input(Input::OldListens));
+}
+
+/// Whether each of these sockets listens, or another of the same process at the same address does.
+pub(super) fn listens(processes: &[Rc<Process>], wanted: &[Listening]) -> bool {
+    let Ok(listeners) = sockets::tcp_listeners() else { return false };
+    let inodes: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
+    let missing: Vec<&Listening> = wanted.iter().filter(|one| !inodes.contains(&one.inode)).collect();
+    missing.is_empty()
+        || processes.iter().all(|process| {
+            let Ok(owned) = sockets::owned_by(process) else { return false };
+            missing.iter().filter(|one| one.pid == process.pid()).all(|one| {
+                owned.iter().any(|(_, listener)| {
+                    listener.address == Address::Inet(one.address) && listener.interface == one.interface
+                })
+            })
+        })
+}
+
+/// Whether none of these sockets listens.
+pub(super) fn deaf(wanted: &[Listening]) -> bool {
+    sockets::tcp_listeners().is_ok_and(|listeners| {
+        let inodes: HashSet<u64> = listeners.iter().map(|listener| listener.inode).collect();
+        wanted.iter().all(|one| !inodes.contains(&one.inode))
+    })
+}
+
+/// Says when the old one has closed its listeners for good.
+pub(super) async fn old_retired(processes: Vec<Rc<Process>>, wanted: Vec<Listening>, events: Events) {
+    until(|| {
+        wanted.iter().all(|one| {
+            let process = processes.iter().find(|process| process.pid() == one.pid);
+            process.is_none_or(|process| !process.holds(one.fd, one.inode))
+        })
+    })
+    .await;
+    let _ = events.send(Event::Input(Input::OldRetired));
+}
+
+/// Says when the new one holds no listener.
+pub(super) async fn new_deaf(members: Rc<Members>, events: Events) {
+    until(|| {
+        members.alive().iter().all(|member| {
+            sockets::owned_by(member)
+                .is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
+        })
+    })
+    .await;
+    let _ = events.send(Event::Input(Input::NewDeaf));
+}

@@ -1,0 +1,204 @@
+//! How the old one can be handed over: the ways in order, each with its reason.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::input::Refusal;
+use crate::core::plan::Way;
+use crate::haproxy::runtime::Info;
+use crate::haproxy::version::Version;
+use crate::os::{admin, sockets, sysctl};
+
+use super::find::Old;
+use super::records::Records;
+use super::request::Refused;
+
+/// Where a new one gets the old one's sockets from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An admin socket with `expose-fd listeners`.
+    AdminSocket(PathBuf),
+    /// From hareload, which borrows them from the running process.
+    Borrowed,
+}
+
+/// One way to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The way.
+    pub way: Way,
+    /// Where the sockets come from, if they are shared.
+    pub source: Option<Source>,
+    /// Whether new connections are steered.
+    pub steered: bool,
+    /// Why this way.
+    pub reason: String,
+}
+
+/// What was found out on the way.
+#[derive(Debug)]
+pub struct Survey {
+    /// The ways, the best first.
+    pub chosen: Vec<Chosen>,
+    /// An admin socket on which the old one answers with its own pid.
+    pub admin: Option<PathBuf>,
+    /// Its version, if it was told.
+    pub version: Option<Version>,
+}
+
+/// How long the old one may take to say who it is. A paused one does not answer at all.
+const INTRODUCTION: Duration = Duration::from_millis(500);
+
+/// Chooses the ways to try, in order.
+pub async fn choose(old: &Old, records: &Records<'_>, asked: Option<Way>) -> Result<Survey, Refused> {
+    let (admin, version, private) = introduce(old, records).await;
+    let mut ways = Vec::new();
+    let borrowing = can_borrow(old);
+    if matches!(asked, None | Some(Way::Shared)) {
+        match &admin {
+            Some(path) if private => ways.push(Chosen {
+                way: Way::Shared,
+                source: Some(Source::AdminSocket(path.clone())),
+                steered: false,
+                reason: "sockets from the old one's private admin socket".to_owned(),
+            }),
+            _ => {}
+        }
+        match &borrowing {
+            Ok(()) => ways.push(Chosen {
+                way: Way::Shared,
+                source: Some(Source::Borrowed),
+                steered: false,
+                reason: "sockets borrowed from the running process".to_owned(),
+            }),
+            Err(why) if asked == Some(Way::Shared) && ways.is_empty() => {
+                return Err(Refused::new(
+                    Refusal::Unsupported,
+                    format!("--handover shared can't be had: {why}; --handover auto takes the next best way"),
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    if matches!(asked, None | Some(Way::Trial)) {
+        match trial(old, &borrowing, version.as_ref()) {
+            Ok(chosen) => ways.push(chosen),
+            Err(why) if asked.is_some() => {
+                return Err(Refused::new(
+                    Refusal::Unsupported,
+                    format!("--handover trial can't be had: {why}"),
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    let lost = match &borrowing {
+        Ok(()) => String::new(),
+        Err(why) => format!(" ({why})"),
+    };
+    if matches!(asked, None | Some(Way::Overlap | Way::Pause)) {
+        ways.push(Chosen {
+            way: Way::Overlap,
+            source: None,
+            steered: false,
+            reason: format!("own sockets beside the old one's; a few resets are possible{lost}"),
+        });
+    }
+    if matches!(asked, None | Some(Way::Pause)) {
+        match bears_pause(old, version.as_ref()) {
+            Ok(()) => ways.push(Chosen {
+                way: Way::Pause,
+                source: None,
+                steered: false,
+                reason:
+                    "the ports can't be had side by side: the old one is paused while the new one binds; \
+                         clients are refused meanwhile"
+                        .to_owned(),
+            }),
+            Err(why) if asked.is_some() => {
+                return Err(Refused::new(
+                    Refusal::Unsupported,
+                    format!("--handover pause can't be had: {why}"),
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(Survey { chosen: ways, admin, version })
+}
+
+/// The admin socket on which the old one answers with its own pid, its version, and whether the socket is ours.
+async fn introduce(old: &Old, records: &Records<'_>) -> (Option<PathBuf>, Option<Version>, bool) {
+    let private = old.number.map(|number| records.paths(number).admin);
+    let candidates = private.iter().map(|path| (path, true)).chain(old.unix.iter().map(|path| (path, false)));
+    for (path, private) in candidates {
+        let Ok(reply) = admin::ask(path, "show info", INTRODUCTION).await else { continue };
+        let Ok(info) = Info::parse(&reply) else { continue };
+        if old.is_member(info.pid) {
+            return (Some(path.clone()), info.version(), private);
+        }
+    }
+    (None, None, false)
+}
+
+/// Whether its sockets can be borrowed: tried on the first one.
+fn can_borrow(old: &Old) -> Result<(), String> {
+    for process in &old.processes {
+        let Some(listening) = old.listening.iter().find(|listening| listening.pid == process.pid()) else {
+            continue;
+        };
+        process
+            .borrow_fd(listening.fd)
+            .map_err(|error| format!("the sockets of pid {} can't be borrowed: {error}", process.pid()))?;
+    }
+    if old.listening.is_empty() { Err("the old one has no TCP listener".to_owned()) } else { Ok(()) }
+}
+
+/// A trial needs sockets of its own beside the old one's, and a way to lose nobody between them.
+fn trial(old: &Old, borrowing: &Result<(), String>, version: Option<&Version>) -> Result<Chosen, String> {
+    bears_pause(old, version)?;
+    let steered = borrowing.is_ok();
+    if let Ok(()) = borrowing {
+        for listening in &old.listening {
+            let Some(process) = old.processes.iter().find(|process| process.pid() == listening.pid) else {
+                continue;
+            };
+            let duplicate = process.borrow_fd(listening.fd).map_err(|error| error.to_string())?;
+            let shape =
+                sockets::inspect(std::os::fd::AsFd::as_fd(&duplicate)).map_err(|error| error.to_string())?;
+            if !shape.reuseport {
+                return Err(format!("{} is bound without SO_REUSEPORT (noreuseport)", listening.address));
+            }
+        }
+    }
+    match (steered, sysctl::tcp_migrate_req()) {
+        (true, _) => Ok(Chosen {
+            way: Way::Trial,
+            source: None,
+            steered: true,
+            reason: "own sockets, new connections steered to one side at a time".to_owned(),
+        }),
+        (false, Some(true)) => Ok(Chosen {
+            way: Way::Trial,
+            source: None,
+            steered: false,
+            reason: "own sockets; net.ipv4.tcp_migrate_req=1 moves what waits in a closing queue".to_owned(),
+        }),
+        (false, _) => Err(format!(
+            "new connections can't be steered ({}), and net.ipv4.tcp_migrate_req is not 1",
+            borrowing.as_ref().err().map_or("", String::as_str)
+        )),
+    }
+}
+
+/// Whether the old one survives a pause: abstract sockets before 2.8 hang, crash or end it (fd@ likewise).
+fn bears_pause(old: &Old, version: Option<&Version>) -> Result<(), String> {
+    if !old.abstract_sockets {
+        return Ok(());
+    }
+    match version {
+        Some(version) if !version.pause_breaks_abns() => Ok(()),
+        Some(version) => Err(format!("HAProxy {version} does not survive a pause with its abstract sockets")),
+        None => Err("it has abstract sockets, and its version is not known to survive a pause".to_owned()),
+    }
+}

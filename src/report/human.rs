@@ -1,0 +1,145 @@
+//! The form for people: one line that says what serves now, and what comes next if it is not what was asked for.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::core::account::{Account, Named};
+use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
+
+/// The result, in one line or a few.
+pub fn account(account: &Account) -> String {
+    let outcome = &account.outcome;
+    let took = duration(Duration::from_micros(account.took_us));
+    let mut text = match &outcome.verdict {
+        Verdict::Reloaded | Verdict::ReloadedStillDraining => {
+            let mut text =
+                format!("reloaded: {} serves, {} in {took}", named(account.serving.as_ref()), way(account));
+            match (account.old.as_ref(), outcome.rest) {
+                (Some(old), Rest::Draining) => {
+                    let _ = write!(text, "; {} finishes its connections", named(Some(old)));
+                }
+                (Some(old), Rest::Unclear) => {
+                    let _ =
+                        write!(text, "; {} was told to finish and has not been seen to", named(Some(old)));
+                }
+                _ => {}
+            }
+            if outcome.verdict == Verdict::ReloadedStillDraining {
+                text.push_str(", and has not in the time it was given");
+            }
+            text
+        }
+        Verdict::Refused(_, why) => format!("refused, nothing was touched: {why}"),
+        Verdict::RolledBack => {
+            let serves = named(account.serving.as_ref());
+            format!("rolled back after {took}: {serves} goes on serving; {}", cause(outcome))
+        }
+        Verdict::Unproven => format!(
+            "the new one serves unproven ({}): the old one is gone or did not come back, and {}; put the \
+             configuration right and reload again",
+            named(account.serving.as_ref()),
+            cause(outcome)
+        ),
+        Verdict::Nobody => format!(
+            "nobody can be shown to serve: {}; start HAProxy now, then see `hareload history -v`",
+            cause(outcome)
+        ),
+    };
+    if account.coalesced {
+        text.push_str(" (the handover of another call that began after this one had asked)");
+    }
+    for tried in &outcome.tried {
+        let _ = write!(text, "\n  {} was tried first: {}", tried.way, why(&tried.why));
+    }
+    for note in &account.notes {
+        let _ = write!(text, "\n  note: {note}");
+    }
+    if account.exit_code != 0 {
+        for line in &account.said {
+            let _ = write!(text, "\n  HAProxy: {line}");
+        }
+    }
+    text
+}
+
+/// One line of the history.
+pub fn record(account: &Account) -> String {
+    let first = self::account(account);
+    let first = first.lines().next().unwrap_or_default();
+    let began = account.began.strftime("%Y-%m-%d %H:%M:%SZ");
+    format!("{began}  {}  exit {}  {first}", account.command, account.exit_code)
+}
+
+/// Who said what, at which millisecond.
+pub fn timeline(account: &Account) -> String {
+    let mut text = String::new();
+    for moment in &account.timeline {
+        let ms = Duration::from_micros(moment.at_us).as_secs_f64() * 1000.0;
+        let separator = if text.is_empty() { "" } else { "\n" };
+        let _ = write!(text, "{separator}{ms:10.3} ms  {:8}  {}", moment.who, moment.what);
+    }
+    text
+}
+
+/// How the old one drains.
+pub fn draining(pid: u32, connections: Option<u64>, age: Option<Duration>, memory: Option<u64>) -> String {
+    let mut text = format!("pid {pid} drains");
+    match connections {
+        Some(1) => text.push_str(": 1 connection left"),
+        Some(left) => {
+            let _ = write!(text, ": {left} connections left");
+        }
+        None => {}
+    }
+    if let Some(age) = age {
+        let _ = write!(text, ", {} old", duration(age));
+    }
+    if let Some(memory) = memory {
+        let _ = write!(text, ", {} MB", memory >> 20);
+    }
+    text
+}
+
+fn way(account: &Account) -> String {
+    match (account.outcome.way, &account.reason) {
+        (Some(way), Some(reason)) => format!("handed over {way} ({reason})"),
+        (Some(way), None) => format!("handed over {way}"),
+        (None, _) => "handed over".to_owned(),
+    }
+}
+
+fn named(named: Option<&Named>) -> String {
+    let Some(named) = named else { return "nobody".to_owned() };
+    let pids: Vec<String> = named.pids.iter().map(u32::to_string).collect();
+    match named.generation {
+        Some(generation) => format!("generation {generation} (pid {})", pids.join(", ")),
+        None => format!("pid {}", pids.join(", ")),
+    }
+}
+
+fn cause(outcome: &Outcome) -> String {
+    outcome.cause.as_ref().map_or_else(|| "the cause is not known".to_owned(), why)
+}
+
+fn why(cause: &Cause) -> String {
+    match cause {
+        Cause::Spawn(why) => why.clone(),
+        Cause::Start(failure) => format!("the new one did not start: {}", failure.why()),
+        Cause::Died(failure) => format!("the new one ended before it was proven: {}", failure.why()),
+        Cause::Proof(step, why) => format!("the new one failed its proof ({step}): {why}"),
+        Cause::NotBound => "the new one was not bound in time (--ready-timeout)".to_owned(),
+        Cause::NotProven(step) => format!("the new one did not prove in time that it serves ({step})"),
+        Cause::PauseInVain => "pausing the old one did not free what the new one lacks".to_owned(),
+        Cause::Pidfile(why) => format!("the pidfile can't be written: {why}"),
+        Cause::Interrupted(signal) => format!("interrupted by signal {signal}"),
+        Cause::Crashed => "an earlier hareload had died in the middle".to_owned(),
+    }
+}
+
+fn duration(duration: Duration) -> String {
+    match duration {
+        short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
+        short if short < Duration::from_secs(60) => format!("{:.1} s", short.as_secs_f64()),
+        long => format!("{} min", long.as_secs() / 60),
+    }
+}
