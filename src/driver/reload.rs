@@ -10,6 +10,7 @@ use crate::core::account::Account;
 use crate::core::input::{Input, Refusal};
 use crate::core::phase::Phase;
 use crate::core::plan::Way;
+use crate::haproxy::overlay::Overlay;
 use crate::os::guard::Guard;
 use crate::os::lock::{Lock, LockError};
 use crate::os::process::Subreaper;
@@ -94,6 +95,7 @@ fn under_lock(command: &'static str, request: &Request, work: impl FnOnce(&Held<
         }
         Err(error) => return refuse(Refused::new(Refusal::Internal, error.to_string())),
     };
+    let locked = clock::since_boot();
     let boot = clock::boot_id();
     let held = Held {
         command,
@@ -114,7 +116,7 @@ fn under_lock(command: &'static str, request: &Request, work: impl FnOnce(&Held<
     };
     let account = work(&held);
     guard.dismiss();
-    let last = Last { boot: held.boot.clone(), began: held.asked, asked: records::asked(request), account };
+    let last = Last { boot: held.boot.clone(), began: locked, asked: records::asked(request), account };
     if command == "reload" {
         // Those who wait for it would only make a handover of their own.
         let _ = held.records.set_last(&last);
@@ -192,6 +194,7 @@ impl Held<'_> {
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
             let configs = self.configs(&old)?;
+            self.overlay()?;
             let survey = ways::choose(&old, &self.records, self.request.way).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
@@ -226,6 +229,7 @@ impl Held<'_> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
+        self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -245,6 +249,19 @@ impl Held<'_> {
             lines.push("after recovering an interrupted handover".to_owned());
         }
         Ok(lines.join("\n"))
+    }
+
+    /// The state directory must give paths that HAProxy can bind a unix socket at.
+    fn overlay(&self) -> Result<(), Refused> {
+        let admin_socket = self.records.paths(u64::from(u32::MAX)).admin;
+        Overlay { admin_socket, hard_stop_after: self.request.hard_stop_after }.render().map(drop).map_err(
+            |error| {
+                Refused::new(
+                    Refusal::Usage,
+                    format!("{error}; choose another --state-dir or --hard-stop-after"),
+                )
+            },
+        )
     }
 
     /// The HAProxy to start: what was asked for, or what runs.
