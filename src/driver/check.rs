@@ -341,3 +341,155 @@ impl Texts {
 fn within(request: &CheckRequest, path: &Path) -> PathBuf {
     request.workdir.as_deref().map_or_else(|| path.to_owned(), |workdir| workdir.join(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const HAPROXY: &str = "/usr/sbin/haproxy";
+    const PROXY: &str = "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\n";
+
+    struct Room {
+        directory: tempfile::TempDir,
+        request: CheckRequest,
+    }
+
+    /// A configuration of `global` and `rest` around usual defaults; `None` and a word where HAProxy is missing.
+    fn room(test: &str, global: &str, rest: &str) -> Option<Room> {
+        if !Path::new(HAPROXY).exists() {
+            eprintln!("skipped: {test} needs {HAPROXY}");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("h.cfg");
+        std::fs::write(&config, format!("global\n{global}\n{PROXY}{rest}\n")).unwrap();
+        let request =
+            CheckRequest { haproxy: HAPROXY.into(), configs: vec![config], ..CheckRequest::default() };
+        Some(Room { directory, request })
+    }
+
+    async fn checked(room: &Room) -> Checked {
+        check(&room.request).await.expect("HAProxy gives a verdict")
+    }
+
+    fn codes(checked: &Checked) -> Vec<&'static str> {
+        checked.findings.iter().map(|finding| finding.code).collect()
+    }
+
+    const WEB: &str = "frontend web\n bind 127.0.0.1:18831";
+
+    #[tokio::test]
+    async fn a_sound_configuration_passes() {
+        let Some(room) = room("a_sound_configuration_passes", "", WEB) else { return };
+        let checked = checked(&room).await;
+        assert_eq!((codes(&checked), checked.passed()), (vec![], true), "{checked:?}");
+        assert_eq!(checked.haproxy_exit, "exited with status 0");
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_language_has_its_line() {
+        let Some(room) = room("an_error_of_the_language_has_its_line", "", "frontend web\n bindd :1") else {
+            return;
+        };
+        let checked = checked(&room).await;
+        let finding = &checked.findings[0];
+        assert_eq!((codes(&checked), finding.line), (vec!["syntax"], Some(9)), "{checked:?}");
+        assert_eq!(finding.text.as_deref(), Some(" bindd :1"));
+        assert_eq!(finding.mend.as_deref(), Some("write 'bind'"));
+        assert!(finding.message.starts_with("unknown keyword 'bindd'") && !checked.passed());
+    }
+
+    #[tokio::test]
+    async fn no_listener_and_no_file_are_told() {
+        let Some(mut room) = room("no_listener_and_no_file_are_told", "", "") else { return };
+        let empty = checked(&room).await;
+        assert_eq!((codes(&empty), empty.config_ok), (vec!["no-listener"], false), "{empty:?}");
+        room.request.configs = vec![room.directory.path().join("missing.cfg")];
+        assert_eq!(codes(&checked(&room).await), ["file-missing"]);
+    }
+
+    #[tokio::test]
+    async fn what_haproxy_misses_is_found() {
+        for (global, rest, code) in [
+            ("chroot /nonexistent", WEB, "chroot-missing"),
+            ("chroot /etc/passwd", WEB, "chroot-no-directory"),
+            ("maxconn 900000000", WEB, "descriptor-limit"),
+            ("pidfile /nonexistent/p", WEB, "directory-missing"),
+            ("stats socket /nonexistent/s", WEB, "directory-missing"),
+            ("", "frontend web\n bind /nonexistent/w", "directory-missing"),
+            (
+                "user nobody",
+                "frontend web\n bind :18831\n default_backend b\nbackend b\n source 0.0.0.0 usesrc clientip\n server s 127.0.0.1:9",
+                "usesrc-not-permitted",
+            ),
+            ("master-worker", WEB, "master-worker"),
+        ] {
+            let Some(room) = room("what_haproxy_misses_is_found", global, rest) else { return };
+            let checked = checked(&room).await;
+            assert!(codes(&checked).contains(&code) && checked.config_ok, "{code}: {checked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_is_told_once() {
+        let Some(room) = room("an_unknown_user_is_told_once", "user no-such-user", WEB) else { return };
+        assert_eq!(codes(&checked(&room).await), ["syntax"]);
+    }
+
+    #[tokio::test]
+    async fn a_memory_limit_must_hold_the_threads() {
+        let Some(mut room) = room("a_memory_limit_must_hold_the_threads", "nbthread 64", WEB) else { return };
+        room.request.extra = vec!["-m".into(), "100".into()];
+        if crate::os::host::thread_stack().is_none() {
+            eprintln!("skipped: a_memory_limit_must_hold_the_threads needs a limited stack");
+            return;
+        }
+        assert_eq!(codes(&checked(&room).await), ["memory-limit"]);
+    }
+
+    #[tokio::test]
+    async fn a_port_of_a_stranger_is_named_and_ours_is_not() {
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let bind = format!("frontend web\n bind :{port}");
+        let Some(mut room) = room("a_port_of_a_stranger_is_named_and_ours_is_not", "", &bind) else { return };
+        let held = checked(&room).await;
+        assert_eq!(codes(&held), ["port-held"]);
+        let myself = crate::os::process::myself();
+        assert!(held.findings[0].message.contains(&format!("pid {myself} (")), "{held:?}");
+        room.request.ours = vec![myself];
+        assert_eq!(codes(&checked(&room).await), Vec::<&str>::new());
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_host_is_told() {
+        // TEST-NET-2, RFC 5737
+        let bind = "frontend web\n bind 198.51.100.7:18831\n bind 198.51.100.7:18832 transparent";
+        let Some(room) = room("an_address_of_another_host_is_told", "", bind) else { return };
+        if crate::os::sysctl::nonlocal_bind_v4() == Some(true) {
+            eprintln!("skipped: an_address_of_another_host_is_told needs ip_nonlocal_bind off");
+            return;
+        }
+        assert_eq!(codes(&checked(&room).await), ["address-absent"]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_of_configurations_is_read_as_haproxy_reads_it() {
+        let Some(mut room) = room("a_directory_of_configurations", "chroot /nonexistent", WEB) else {
+            return;
+        };
+        let path = room.directory.path();
+        for hidden in [".z.cfg", "z.txt"] {
+            std::fs::write(path.join(hidden), "nonsense\n").unwrap();
+        }
+        room.request.workdir = Some(path.parent().unwrap().to_owned());
+        room.request.configs = vec![path.file_name().unwrap().into()];
+        let checked = checked(&room).await;
+        assert_eq!(
+            (codes(&checked), checked.findings[0].line),
+            (vec!["chroot-missing"], Some(2)),
+            "{checked:?}"
+        );
+    }
+}
