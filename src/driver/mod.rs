@@ -6,6 +6,7 @@
 //! `steering`, `recover`; [`reload`] puts them together.
 
 mod attempt;
+pub mod check;
 pub mod drain;
 pub mod find;
 mod handover;
