@@ -18,6 +18,7 @@ mod recover;
 pub mod reload;
 pub mod request;
 mod steering;
+pub mod subject;
 mod timeline;
 mod watch;
 pub mod ways;
