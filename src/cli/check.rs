@@ -37,7 +37,7 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
     };
     let passed = checked.passed();
     match settings.output {
-        Form::Json => output::result(&findings::json(&checked).trim_end())?,
+        Form::Json => output::result(findings::json(&checked).trim_end())?,
         Form::Human => {
             let colour = if std::io::stderr().is_terminal() { Colour::Styled } else { Colour::Plain };
             let text = findings::human(&checked, colour);

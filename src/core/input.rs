@@ -69,6 +69,7 @@ pub enum Refusal {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "one plan comes by in a handover")]
 pub enum Input {
     /// The old one is identified, the lock held, the ways chosen.
     Planned(Plan),
