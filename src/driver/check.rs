@@ -4,6 +4,7 @@
 //! the command line. `-c` never looks at chroot, identity, limits, addresses or directories, and some of these end
 //! a new HAProxy only after it has told the old one to leave.
 
+use super::texts::{self, Texts};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,9 +13,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::haproxy::alerts::{self, About, Alert, sanitise};
-use crate::haproxy::config::{self, Place};
+use crate::haproxy::config::Place;
 use crate::haproxy::handoff::Word;
-use crate::os::files;
 use crate::os::process::Exit;
 use crate::os::spawn::{Command, SpawnError, Spawned, spawn};
 
@@ -26,9 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a killed `haproxy -c` may take to leave.
 const PATIENCE_WITH_A_KILLED: Duration = Duration::from_secs(5);
-
-/// The largest configuration file that is read, in bytes; far beyond what anybody writes.
-const MAX_CONFIG: usize = 64 << 20;
 
 /// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
 const MAX_TEXT: usize = 2048;
@@ -135,7 +132,7 @@ pub enum CheckError {
 /// [`CheckError`] if HAProxy gives no verdict; a bad configuration is no error but a [`Checked`].
 pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let (exit, output) = verdict(request).await?;
-    let texts = Texts::read(request);
+    let texts = Texts::read(&request.configs, request.workdir.as_deref());
     let mut findings = of_alerts(&alerts::parse(&output));
     if exit != Exit::Code(0) && !findings.iter().any(|finding| finding.level == Level::Error) {
         findings.push(Finding::new(
@@ -145,8 +142,11 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
             "only an exit status of 0 means a valid configuration",
         ));
     }
-    findings.extend(texts.unread.iter().cloned());
-    let config = config::read(&texts.files());
+    findings.extend(texts.unread.iter().map(|error| {
+        let cause = "what only hareload looks for was not looked for in it";
+        Finding::new(Level::Warning, "config-unread", error.to_string(), cause)
+    }));
+    let config = texts.config();
     for finding in host::findings(request, &config, &texts) {
         // HAProxy has said it already, in its own words: an unknown user, say
         let said = |other: &Finding| {
@@ -162,8 +162,7 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     for finding in &mut findings {
         finding.text = texts.line(finding.file.as_deref(), finding.line);
     }
-    let position =
-        |finding: &Finding| texts.files.iter().position(|(name, _)| Some(name) == finding.file.as_ref());
+    let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
 }
@@ -279,67 +278,9 @@ impl Finding {
     }
 }
 
-/// The texts of the configuration files, by the names that HAProxy gives them.
-struct Texts {
-    files: Vec<(String, Vec<u8>)>,
-    /// What could not be read.
-    unread: Vec<Finding>,
-}
-
-impl Texts {
-    fn read(request: &CheckRequest) -> Self {
-        let mut texts = Self { files: Vec::new(), unread: Vec::new() };
-        for config in &request.configs {
-            let path = within(request, config);
-            if !path.is_dir() {
-                texts.add(config.display().to_string(), &path);
-                continue;
-            }
-            // as HAProxy does (cfgfiles_expand_directories): `*.cfg` without hidden ones, in the C locale's order
-            let mut names: Vec<OsString> = std::fs::read_dir(&path)
-                .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
-                .unwrap_or_default();
-            names.retain(|name| {
-                let name = name.as_encoded_bytes();
-                name.ends_with(b".cfg") && !name.starts_with(b".")
-            });
-            names.sort();
-            for name in names.iter().filter(|name| path.join(name).is_file()) {
-                texts.add(format!("{}/{}", config.display(), name.display()), &path.join(name));
-            }
-        }
-        texts
-    }
-
-    fn add(&mut self, name: String, path: &Path) {
-        match files::read_bounded(path, MAX_CONFIG) {
-            Ok(text) => self.files.push((name, text)),
-            // HAProxy says that itself
-            Err(files::FileError::Missing { .. }) => {}
-            Err(error) => self.unread.push(Finding::new(
-                Level::Warning,
-                "config-unread",
-                error.to_string(),
-                "what only hareload looks for was not looked for in it",
-            )),
-        }
-    }
-
-    fn files(&self) -> Vec<(String, &[u8])> {
-        self.files.iter().map(|(name, text)| (name.clone(), text.as_slice())).collect()
-    }
-
-    /// A line of a file, safe for terminals.
-    fn line(&self, file: Option<&str>, line: Option<u32>) -> Option<String> {
-        let (_, text) = self.files.iter().find(|(name, _)| Some(name.as_str()) == file)?;
-        let index = usize::try_from(line?).ok()?.checked_sub(1)?;
-        Some(sanitise(text.split(|&byte| byte == b'\n').nth(index)?, MAX_TEXT))
-    }
-}
-
 /// A path as HAProxy sees it.
 fn within(request: &CheckRequest, path: &Path) -> PathBuf {
-    request.workdir.as_deref().map_or_else(|| path.to_owned(), |workdir| workdir.join(path))
+    texts::within(request.workdir.as_deref(), path)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod reload;
 pub mod request;
 mod steering;
 pub mod subject;
+mod texts;
 mod timeline;
 mod watch;
 pub mod ways;

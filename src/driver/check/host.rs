@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::{CheckRequest, Finding, Level, Texts, within};
+use super::{CheckRequest, Finding, Level, within};
+use crate::driver::texts::Texts;
 use crate::haproxy::config::{AddressKind, Bind, BindAddress, Config, Place, Presence, Transport};
 use crate::os::host::{self, Capability, Directory};
 use crate::os::privilege;
