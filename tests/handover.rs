@@ -139,7 +139,7 @@ fn configuration(ports: Ports, generation: u32) -> Config {
 }
 
 fn in_a_row(haproxy: &Haproxy, row: &Row) -> Result<()> {
-    let reloads = number("HARELOAD_TEST_RELOADS", 6);
+    let reloads = number("HARELOAD_TEST_RELOADS", 8);
     let mut stage = Stage::start(HARELOAD, haproxy, configuration(row.ports, 0))?;
     let load = stage.load(rate(), (0..=reloads).map(|generation| format!("g{generation}")))?;
     for generation in 1..=reloads {
@@ -159,9 +159,10 @@ fn in_a_row(haproxy: &Haproxy, row: &Row) -> Result<()> {
     if row.losses == Losses::None {
         report.expect_lossless()?;
     }
-    // The last one was the last chance to forget those before it.
-    hand_over(&stage, row.options, row.way, row.reasons[1])?;
-    stage.instance.wait_only(&stage.instance.pidfile()?, DRAINED)?;
+    // Each forgets those that were gone by then; this one waits for that.
+    let waiting: Vec<&str> = row.options.iter().chain(&["--wait"]).copied().collect();
+    hand_over(&stage, &waiting, row.way, row.reasons[1])?;
+    ensure!(stage.instance.haproxies() == stage.instance.pidfile()?, "others are left");
     history(&stage, reloads + 1)
 }
 
@@ -179,6 +180,9 @@ fn hand_over(stage: &Stage, options: &[&str], way: &str, reason: &str) -> Result
     ensure!(why.contains(reason), "the reason is {why:?}, not {reason:?}: {}", said());
     let pids = stage.instance.pidfile()?;
     ensure!(told["serving"]["pids"] == hareload_testkit::serde_json::json!(pids), "{pids:?}: {}", said());
+    if env::var_os("HARELOAD_TEST_TIMELINE").is_some() {
+        eprintln!("{}", timeline(&told));
+    }
     Ok(())
 }
 
