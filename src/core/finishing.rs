@@ -71,7 +71,7 @@ impl Machine {
         }
     }
 
-    fn old_rest(&self) -> Rest {
+    pub(super) fn old_rest(&self) -> Rest {
         match (self.old.gone, self.old.retired) {
             (true, _) => Rest::Gone,
             (false, true) => Rest::Draining,
