@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::{Caps, Need};
-use hareload_testkit::config::Config;
+use hareload_testkit::config::{Admin, Config};
 use hareload_testkit::haproxies::{self, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::netns::run_in_netns;
@@ -30,6 +30,8 @@ const BRANCHES: [(u32, u32); 4] = [(2, 2), (2, 6), (3, 0), (3, 2)];
 enum Ports {
     Reusable,
     Exclusive,
+    /// SO_REUSEPORT, and an admin socket that hands out the listeners.
+    Exposed,
 }
 
 /// Whether a way promises to lose nobody.
@@ -52,7 +54,7 @@ struct Row {
     losses: Losses,
 }
 
-const ROWS: [Row; 5] = [
+const ROWS: [Row; 6] = [
     Row {
         name: "shared::reuseport",
         options: &[],
@@ -67,6 +69,14 @@ const ROWS: [Row; 5] = [
         ports: Ports::Exclusive,
         way: "shared",
         reasons: ["borrowed", "private admin socket"],
+        losses: Losses::None,
+    },
+    Row {
+        name: "shared::own_admin_socket",
+        options: &["--handover", "shared"],
+        ports: Ports::Exposed,
+        way: "shared",
+        reasons: ["its own admin socket", "private admin socket"],
         losses: Losses::None,
     },
     Row {
@@ -133,8 +143,9 @@ fn number(variable: &str, otherwise: u32) -> u32 {
 fn configuration(ports: Ports, generation: u32) -> Config {
     let config = Config::new().frontend(8080).marker(&format!("g{generation}"));
     match ports {
-        Ports::Reusable => config,
-        Ports::Exclusive => config.noreuseport(),
+        Ports::Reusable => config.admin(Admin::Plain),
+        Ports::Exclusive => config.admin(Admin::Plain).noreuseport(),
+        Ports::Exposed => config,
     }
 }
 
