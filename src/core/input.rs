@@ -73,7 +73,6 @@ pub enum Refusal {
     reason = "there is one plan in a handover; boxing it would only hide it"
 )]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::large_enum_variant, reason = "one plan comes by in a handover")]
 pub enum Input {
     /// The old one is identified, the lock held, the ways chosen.
     Planned(Plan),
