@@ -59,7 +59,7 @@ command -v cargo >/dev/null || { say "cargo is missing: install Rust first"; exi
 
 tests/haproxies.sh >&2 || say "no HAProxy: the tests that need one are skipped"
 code=0
-cargo test --workspace --locked "$@" || code=$?
+cargo test --workspace --locked --no-fail-fast "$@" || code=$?
 # What root has built in the caller's checkout is the caller's again.
 if [ "$(id -u)" = 0 ] && [ -n "${SUDO_UID:-}" ] && [ -d target ]; then
     chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" target 2>/dev/null || say "target/ stays root's"

@@ -1,10 +1,52 @@
 //! `check`.
 
+use std::io::IsTerminal as _;
+
 use clap::ArgMatches;
 
-use super::options::CheckArgs;
+use crate::core::exit;
+use crate::driver::check::CheckError;
+use crate::driver::subject;
+use crate::os::spawn::SpawnError;
+use crate::report::findings::{self, Colour};
+
+use super::options::{CheckArgs, Form, ReloadArgs};
+use super::{output, reload, settings};
 
 /// `hareload check`.
-pub(super) fn check(_args: &CheckArgs, _matches: &ArgMatches) -> anyhow::Result<u8> {
-    anyhow::bail!("not merged yet")
+pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let args = ReloadArgs { extra: args.extra.clone(), ..reload::only(&args.shared) };
+    let settings = settings::resolve(&args, matches)?;
+    let Some(subject) = subject::subject(&settings.request) else {
+        output::aside("hareload: no configuration is named and no HAProxy runs; name one with --config")?;
+        return Ok(exit::USAGE);
+    };
+    let checked = match subject::run(&subject) {
+        Ok(checked) => checked,
+        Err(error) => {
+            output::aside(&format!("hareload: {error}"))?;
+            return Ok(match error {
+                CheckError::Spawn(SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. }) => {
+                    exit::NOT_INSTALLED
+                }
+                CheckError::Spawn(SpawnError::Other { .. })
+                | CheckError::TooSlow { .. }
+                | CheckError::Lost { .. } => exit::INTERNAL,
+            });
+        }
+    };
+    let passed = checked.passed();
+    match settings.output {
+        Form::Json => output::result(findings::json(&checked).trim_end())?,
+        Form::Human => {
+            let colour = if std::io::stderr().is_terminal() { Colour::Styled } else { Colour::Plain };
+            let text = findings::human(&checked, colour);
+            if !passed {
+                output::aside(text.trim_end())?;
+            } else if !args.shared.quiet {
+                output::result(text.trim_end())?;
+            }
+        }
+    }
+    Ok(if passed { exit::DONE } else { exit::CONFIGURATION })
 }

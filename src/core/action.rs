@@ -42,7 +42,8 @@ pub enum Action {
     LetNewFail,
     /// Say one word to one generation.
     Tell(Who, Order),
-    /// Begin one proof; its result comes back as an input.
+    /// Begin one proof; its result comes back as an input. The proof that is under way is dropped: by the next one,
+    /// and by [`Action::SteerBack`] and [`Action::ReleaseSteering`], which it must not undo.
     Prove(Step),
     /// Report [`super::input::Input::OldListens`] once the old one listens on all it had.
     WatchOldListens,
@@ -56,6 +57,9 @@ pub enum Action {
     ReleaseSteering,
     /// The commit: rename the pidfile.
     RenamePidfile,
+    /// Let the pidfile name the old one again, if it does not: the new one will not serve, and the old one was told
+    /// nothing yet. Done before anything else, so that whoever comes after a crash goes the same way.
+    RestorePidfile,
     /// Put the old one's unix sockets back where the new one has replaced them.
     RestoreSockets,
     /// Drop the kept links: the new one owns the paths now.

@@ -71,7 +71,7 @@ impl Machine {
         }
     }
 
-    fn old_rest(&self) -> Rest {
+    pub(super) fn old_rest(&self) -> Rest {
         match (self.old.gone, self.old.retired) {
             (true, _) => Rest::Gone,
             (false, true) => Rest::Draining,
@@ -131,7 +131,10 @@ impl Machine {
                 self.enter(now, Phase::Draining(told), self.plan.limits.leave, Again::Never);
                 self.tell_old(order, actions);
             }
-            None => self.finish(Verdict::ReloadedStillDraining, self.old_rest(), actions),
+            None => {
+                let verdict = if self.proven { Verdict::ReloadedStillDraining } else { Verdict::Unproven };
+                self.finish(verdict, self.old_rest(), actions);
+            }
         }
     }
 }

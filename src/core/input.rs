@@ -68,6 +68,10 @@ pub enum Refusal {
 }
 
 /// Something that happened.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one plan in a handover; boxing it would only hide it"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// The old one is identified, the lock held, the ways chosen.

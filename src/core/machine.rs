@@ -124,12 +124,21 @@ impl Machine {
             Some(live) => New::Running { bound: true, live, told: Told::Nothing, deaf: false },
         };
         let mut actions = Vec::new();
-        if found.committed {
-            machine.proven = true;
-            machine.cause = None;
-            machine.committed(now, &mut actions);
-        } else {
-            machine.undo(now, Cause::Crashed, Then::End, &mut actions);
+        match (found.committed, found.new_alive) {
+            // The commit is taken for the proof, as long as the new one answers.
+            (true, Some(live)) => {
+                machine.proven = live;
+                machine.cause = None;
+                machine.committed(now, &mut actions);
+            }
+            // The one that the pidfile names is gone: if the old one was not told to retire yet, it can serve again.
+            (true, None) => {
+                if found.old_alive {
+                    actions.push(Action::RestorePidfile);
+                }
+                machine.undo(now, Cause::Crashed, Then::End, &mut actions);
+            }
+            (false, _) => machine.undo(now, Cause::Crashed, Then::End, &mut actions),
         }
         (machine, actions)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::action::{Action, Order};
 use super::input::Input;
 use super::machine::{Again, Due, Machine, New, Then};
-use super::outcome::Cause;
+use super::outcome::{Cause, Verdict};
 use super::phase::{Phase, Step};
 use super::plan::Way;
 
@@ -121,9 +121,12 @@ impl Machine {
     pub(super) fn committing(&mut self, now: Duration, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::PidfileRenamed => self.committed(now, actions),
-            Input::PidfileFailed(why) => self.undo(now, Cause::Pidfile(why), Then::End, actions),
+            Input::PidfileFailed(why) => self.not_committed(now, why, actions),
             Input::NewGone(failure) => {
                 self.new = New::Absent;
+                if !self.old.gone {
+                    actions.push(Action::RestorePidfile);
+                }
                 self.undo(now, Cause::Died(failure), Then::End, actions);
             }
             Input::OldGone => {
@@ -133,8 +136,10 @@ impl Machine {
             Input::Interrupted(signal) => self.interrupted = Some(signal),
             Input::Tick => match self.tick(now) {
                 Due::Deadline => {
-                    let why = "it was not renamed in time".to_owned();
-                    self.undo(now, Cause::Pidfile(why), Then::End, actions);
+                    if !self.kept() {
+                        actions.push(Action::RestorePidfile);
+                    }
+                    self.not_committed(now, "it was not renamed in time".to_owned(), actions);
                 }
                 Due::Again | Due::Nothing => {}
             },
@@ -151,5 +156,22 @@ impl Machine {
             | Input::OldRetired
             | Input::SteeredBack => {}
         }
+    }
+
+    /// Whether the new one is committed because there is no way back, rather than because it is proven.
+    fn kept(&self) -> bool {
+        self.old.gone || !self.proven
+    }
+
+    /// The pidfile names the old one still. Where there is a way back it is taken; else the new one serves, and trying
+    /// again and again would never end.
+    fn not_committed(&mut self, now: Duration, why: String, actions: &mut Vec<Action>) {
+        let cause = Cause::Pidfile(why);
+        if !self.kept() {
+            return self.undo(now, cause, Then::End, actions);
+        }
+        self.cause = Some(cause);
+        actions.push(Action::ReleaseSteering);
+        self.finish(Verdict::Unproven, self.old_rest(), actions);
     }
 }

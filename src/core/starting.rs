@@ -81,9 +81,10 @@ impl Machine {
         match self.way() {
             Some(Way::Pause) if !self.old.gone => {
                 if !self.old.paused {
-                    self.tell_old(Order::Pause, actions);
                     self.deadline = self.deadline.min(now + self.plan.limits.pause);
                 }
+                // As often as it asks: 2.2.9 and 2.4.0 miss signals.
+                self.tell_old(Order::Pause, actions);
             }
             Some(Way::Pause | Way::Shared | Way::Trial | Way::Overlap) | None => {
                 actions.push(Action::LetNewFail);

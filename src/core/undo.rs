@@ -38,6 +38,8 @@ impl Machine {
     /// There is no way back: the new one serves, unproven as it is.
     fn keep_new(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.proven = false;
+        // Clients may be steered to the old one already, by this way back or by that of one that has crashed.
+        actions.push(Action::ReleaseSteering);
         self.commit(now, actions);
     }
 

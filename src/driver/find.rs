@@ -349,7 +349,7 @@ fn holds_no_listener(process: &Process) -> bool {
 }
 
 fn same_network(process: &Process) -> bool {
-    let ours = Process::open(process::myself()).and_then(|me| Ok(me.net_namespace().ok()));
+    let ours = Process::open(process::myself()).map(|me| me.net_namespace().ok());
     match (ours, process.net_namespace()) {
         (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
         _ => true,

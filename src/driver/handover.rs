@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::task::AbortHandle;
 use tokio::time;
 
 use crate::core::account::{Account, Named, SCHEMA};
@@ -56,6 +57,7 @@ pub(super) struct Handover<'a> {
     paused: bool,
     last_told: Option<(Who, Order)>,
     outcome: Option<Outcome>,
+    proof: Option<AbortHandle>,
 }
 
 impl<'a> Handover<'a> {
@@ -96,6 +98,7 @@ impl<'a> Handover<'a> {
             paused: false,
             last_told: None,
             outcome: None,
+            proof: None,
         }
     }
 
@@ -267,8 +270,12 @@ impl<'a> Handover<'a> {
                 }
             }
             Action::SteerBack => self.steer_back(),
-            Action::ReleaseSteering => self.release(),
+            Action::ReleaseSteering => {
+                self.drop_proof();
+                self.release();
+            }
             Action::RenamePidfile => self.rename_pidfile(),
+            Action::RestorePidfile => self.restore_pidfile(),
             Action::RestoreSockets => self.each_kept("put back", files::put_back),
             Action::ForgetSockets => self.each_kept("forgotten", files::forget),
             Action::Finish(outcome) => self.outcome = Some(outcome),
@@ -348,14 +355,23 @@ impl<'a> Handover<'a> {
         }
     }
 
+    /// The proof that is under way must not go on: it could steer where nobody wants it any more.
+    fn drop_proof(&mut self) {
+        if let Some(proof) = self.proof.take() {
+            proof.abort();
+        }
+    }
+
     fn prove(&mut self, step: Step) {
+        self.drop_proof();
         let Some(attempt) = &self.attempt else { return };
         match step {
             Step::Dwell => {}
             Step::Steer => self.steer(),
             Step::Alone => {
                 let wanted = Rc::new(self.old.listening.clone());
-                tokio::task::spawn_local(proof::alone(wanted, self.events.clone()));
+                let alone = tokio::task::spawn_local(proof::alone(wanted, self.events.clone()));
+                self.proof = Some(alone.abort_handle());
             }
             Step::Live | Step::Listeners | Step::Health | Step::Probes | Step::Confirm => {
                 let case = Case {
@@ -368,7 +384,7 @@ impl<'a> Handover<'a> {
                     settle: self.request.settle,
                     events: self.events.clone(),
                 };
-                tokio::task::spawn_local(case.prove(step));
+                self.proof = Some(tokio::task::spawn_local(case.prove(step)).abort_handle());
             }
         }
     }
@@ -387,19 +403,21 @@ impl<'a> Handover<'a> {
         match self.sides() {
             Ok((old, new)) => {
                 let events = self.events.clone();
-                tokio::task::spawn_local(async move {
+                let steering = tokio::task::spawn_local(async move {
                     let input = match steering::shift(&old, &new, First::Leaving).await {
                         Ok(()) => Input::Proved(Step::Steer),
                         Err(error) => Input::Disproved(Step::Steer, error.to_string()),
                     };
                     let _ = events.send(Event::Input(input));
                 });
+                self.proof = Some(steering.abort_handle());
             }
             Err(error) => self.inputs.push_back(Input::Disproved(Step::Steer, error.to_string())),
         }
     }
 
     fn steer_back(&mut self) {
+        self.drop_proof();
         let steered = self.attempt.as_ref().is_some_and(|attempt| attempt.chosen.steered);
         let sides = if steered { self.sides().ok() } else { None };
         let Some((old, new)) = sides else {
@@ -444,6 +462,20 @@ impl<'a> Handover<'a> {
             Err(error) => Input::PidfileFailed(error.to_string()),
         };
         self.inputs.push_back(input);
+    }
+
+    fn restore_pidfile(&mut self) {
+        let pids: Vec<u32> = self.old.processes.iter().map(|process| process.pid()).collect();
+        let path = &self.old.pidfile;
+        let named =
+            files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
+        if named.as_ref() == Some(&pids) {
+            return;
+        }
+        match files::replace(path, pidfile::render(&pids).as_bytes(), Durability::Synced) {
+            Ok(()) => self.timeline.note("hareload", format!("{} names the old one again", path.display())),
+            Err(error) => self.notes.push(format!("the pidfile does not name the old one: {error}")),
+        }
     }
 
     fn each_kept(&mut self, what: &str, verb: fn(&files::Kept) -> std::io::Result<()>) {

@@ -6,6 +6,7 @@
 //! `steering`, `recover`; [`reload`] puts them together.
 
 mod attempt;
+pub mod check;
 pub mod drain;
 pub mod find;
 mod handover;
@@ -17,6 +18,8 @@ mod recover;
 pub mod reload;
 pub mod request;
 mod steering;
+pub mod subject;
+mod texts;
 mod timeline;
 mod watch;
 pub mod ways;

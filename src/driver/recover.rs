@@ -27,9 +27,6 @@ use super::request::Request;
 use super::timeline::Timeline;
 use super::ways::{Chosen, Survey};
 
-/// What `recover` says when there is nothing to do.
-pub(super) const NOTHING: &str = "no handover was interrupted";
-
 /// How long the new one may take to show that it is live.
 const INTRODUCTION: Duration = Duration::from_millis(500);
 

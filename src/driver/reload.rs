@@ -10,6 +10,7 @@ use crate::core::account::Account;
 use crate::core::input::{Input, Refusal};
 use crate::core::phase::Phase;
 use crate::core::plan::Way;
+use crate::haproxy::overlay::Overlay;
 use crate::os::guard::Guard;
 use crate::os::lock::{Lock, LockError};
 use crate::os::process::Subreaper;
@@ -30,7 +31,18 @@ const TRIAL: Duration = Duration::from_millis(200);
 
 /// Reloads. Must be called from a process that has one thread only: the guard is forked from it.
 pub fn reload(request: &Request) -> Account {
-    under_lock("reload", request, |held| held.reload())
+    let reload = |held: &Held<'_>| match held.taken_over() {
+        Some(account) => account,
+        None => {
+            let account = held.reload();
+            let (boot, asked) = (held.boot.clone(), records::asked(request));
+            let last = Last { boot, began: held.locked, asked, account };
+            // Without it those who wait only make a handover of their own.
+            let _ = held.records.set_last(&last);
+            remember(request, last.account)
+        }
+    };
+    under_lock("reload", request, reload).unwrap_or_else(|refused| *refused)
 }
 
 /// Finishes or undoes what a dead hareload has left, and tidies up.
@@ -41,7 +53,8 @@ pub fn recover(request: &Request) -> Option<Account> {
     if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
         return None;
     }
-    Some(under_lock("recover", request, |held| held.recover()))
+    let recover = |held: &Held<'_>| held.recover().map(|account| remember(request, account));
+    under_lock("recover", request, recover).unwrap_or_else(|refused| Some(*refused))
 }
 
 /// Says what a reload would do, and touches nothing; or the account of why it would be refused.
@@ -57,6 +70,7 @@ pub fn intend(request: &Request) -> Result<String, Box<Account>> {
         timeline: timeline.clone(),
         began,
         asked: clock::since_boot(),
+        locked: clock::since_boot(),
         boot: clock::boot_id(),
     };
     held.intend().map_err(refuse)
@@ -70,31 +84,38 @@ struct Held<'a> {
     timeline: Timeline,
     began: jiff::Timestamp,
     asked: Duration,
+    locked: Duration,
     boot: String,
 }
 
-fn under_lock(command: &'static str, request: &Request, work: impl FnOnce(&Held<'_>) -> Account) -> Account {
+/// Takes the lock and sets up the guard around `work`; or says why not.
+fn under_lock<T>(
+    command: &'static str,
+    request: &Request,
+    work: impl FnOnce(&Held<'_>) -> T,
+) -> Result<T, Box<Account>> {
     let timeline = Timeline::begin();
     let began = clock::wall();
     let asked = clock::since_boot();
-    let refuse = |refusal| handover::refused(request, command, &timeline, began, refusal);
-    if let Err(error) = signals::ignore_terminal_stops() {
-        return refuse(Refused::new(Refusal::Internal, format!("signals can't be handled: {error}")));
-    }
-    let state = match StateDir::open(&request.state_dir) {
-        Ok(state) => state,
-        Err(error) => return refuse(state_refused(&error)),
+    let refuse = |kind, why: String| {
+        Box::new(handover::refused(request, command, &timeline, began, Refused::new(kind, why)))
     };
-    let _lock = match Lock::acquire(state.path(), request.patience) {
-        Ok(lock) => lock,
-        Err(error @ LockError::Busy { .. }) => {
-            let why =
-                format!("{error}; it was waited for {:?}; try again when it has ended", request.patience);
-            return refuse(Refused::new(Refusal::Busy, why));
+    signals::ignore_terminal_stops()
+        .map_err(|error| refuse(Refusal::Internal, format!("signals can't be handled: {error}")))?;
+    let state = StateDir::open(&request.state_dir).map_err(|error| {
+        let refused = state_refused(&error);
+        refuse(refused.kind, refused.why)
+    })?;
+    let _lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
+        LockError::Busy { .. } => {
+            let patience = request.patience;
+            refuse(
+                Refusal::Busy,
+                format!("{error}; it was waited for {patience:?}; try again when it has ended"),
+            )
         }
-        Err(error) => return refuse(Refused::new(Refusal::Internal, error.to_string())),
-    };
-    let boot = clock::boot_id();
+        LockError::Io { .. } => refuse(Refusal::Internal, error.to_string()),
+    })?;
     let held = Held {
         command,
         request,
@@ -102,24 +123,19 @@ fn under_lock(command: &'static str, request: &Request, work: impl FnOnce(&Held<
         timeline: timeline.clone(),
         began,
         asked,
-        boot,
+        locked: clock::since_boot(),
+        boot: clock::boot_id(),
     };
-    if let Some(account) = held.taken_over() {
-        return account;
-    }
     // Forked while there is one thread, before anything is touched; it holds the lock with us.
-    let guard = match Guard::start(|| recover::orphaned(request)) {
-        Ok(guard) => guard,
-        Err(error) => return refuse(Refused::new(Refusal::Internal, error.to_string())),
-    };
-    let account = work(&held);
+    let guard = Guard::start(|| recover::orphaned(request))
+        .map_err(|error| refuse(Refusal::Internal, error.to_string()))?;
+    let result = work(&held);
     guard.dismiss();
-    let last = Last { boot: held.boot.clone(), began: held.asked, asked: records::asked(request), account };
-    if command == "reload" {
-        // Those who wait for it would only make a handover of their own.
-        let _ = held.records.set_last(&last);
-    }
-    let mut account = last.account;
+    Ok(result)
+}
+
+/// Appends to the history. A history that can't be written does not fail a handover.
+fn remember(request: &Request, mut account: Account) -> Account {
     if let Err(error) = records::remember(&request.history_dir, &account) {
         account.notes.push(format!("the history can't be written: {error}"));
     }
@@ -177,12 +193,15 @@ impl Held<'_> {
         result.unwrap_or_else(|refusal| self.refused(refusal))
     }
 
-    fn recover(&self) -> Account {
-        self.in_runtime(async |interrupts| {
+    fn recover(&self) -> Option<Account> {
+        let mut nothing = false;
+        let account = self.in_runtime(async |interrupts| {
             let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
             super::tidy(&self.records);
-            recovered.ok_or_else(|| Refused::new(Refusal::NotRunning, recover::NOTHING))
-        })
+            nothing = recovered.is_none();
+            recovered.ok_or_else(|| Refused::new(Refusal::NotRunning, "no handover was interrupted"))
+        });
+        (!nothing).then_some(account)
     }
 
     fn reload(&self) -> Account {
@@ -192,6 +211,7 @@ impl Held<'_> {
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
             let configs = self.configs(&old)?;
+            self.overlay()?;
             let survey = ways::choose(&old, &self.records, self.request.way).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
@@ -226,6 +246,7 @@ impl Held<'_> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
+        self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -245,6 +266,19 @@ impl Held<'_> {
             lines.push("after recovering an interrupted handover".to_owned());
         }
         Ok(lines.join("\n"))
+    }
+
+    /// The state directory must give paths that HAProxy can bind a unix socket at.
+    fn overlay(&self) -> Result<(), Refused> {
+        let admin_socket = self.records.paths(u64::from(u32::MAX)).admin;
+        Overlay { admin_socket, hard_stop_after: self.request.hard_stop_after }.render().map(drop).map_err(
+            |error| {
+                Refused::new(
+                    Refusal::Usage,
+                    format!("{error}; choose another --state-dir or --hard-stop-after"),
+                )
+            },
+        )
     }
 
     /// The HAProxy to start: what was asked for, or what runs.

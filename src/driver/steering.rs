@@ -39,7 +39,13 @@ impl Side {
     pub(super) fn of(processes: &[Rc<Process>]) -> io::Result<Side> {
         let mut side = Side::default();
         for process in processes {
-            for (socket, listener) in sockets::owned_by(process)? {
+            let owned = match sockets::owned_by(process) {
+                Ok(owned) => owned,
+                // One that has just left is on no side.
+                Err(_) if !process.is_alive() => continue,
+                Err(error) => return Err(error),
+            };
+            for (socket, listener) in owned {
                 if let Some(group) = group_of(&listener) {
                     side.0.entry(group).or_default().push(Member {
                         process: Rc::clone(process),

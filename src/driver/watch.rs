@@ -16,6 +16,7 @@ use super::records::Listening;
 
 /// What a watcher tells the loop.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one plan comes by in a handover")]
 pub(super) enum Event {
     /// Something for the core.
     Input(Input),

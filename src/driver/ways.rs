@@ -1,10 +1,11 @@
 //! How the old one can be handed over: the ways in order, each with its reason.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::core::input::Refusal;
 use crate::core::plan::Way;
+use crate::haproxy::config::ExposeFd;
 use crate::haproxy::runtime::Info;
 use crate::haproxy::version::Version;
 use crate::os::{admin, sockets, sysctl};
@@ -12,6 +13,7 @@ use crate::os::{admin, sockets, sysctl};
 use super::find::Old;
 use super::records::Records;
 use super::request::Refused;
+use super::texts::Texts;
 
 /// Where a new one gets the old one's sockets from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,13 @@ pub async fn choose(old: &Old, records: &Records<'_>, asked: Option<Way>) -> Res
                 steered: false,
                 reason: "sockets from the old one's private admin socket".to_owned(),
             }),
-            _ => {}
+            Some(path) if exposed(old, path) => ways.push(Chosen {
+                way: Way::Shared,
+                source: Some(Source::AdminSocket(path.clone())),
+                steered: false,
+                reason: format!("sockets from its own admin socket {}", path.display()),
+            }),
+            Some(_) | None => {}
         }
         match &borrowing {
             Ok(()) => ways.push(Chosen {
@@ -139,6 +147,17 @@ async fn introduce(old: &Old, records: &Records<'_>) -> (Option<PathBuf>, Option
         }
     }
     (None, None, false)
+}
+
+/// Whether its configuration exposes the listeners on this admin socket. The file may have changed since the old one
+/// read it: then the transfer fails, and the next way is taken.
+fn exposed(old: &Old, path: &Path) -> bool {
+    let workdir = old.command.workdir.as_ref().map(Path::new);
+    let config = Texts::read(&old.configs, workdir).config();
+    config.global.stats_sockets.iter().any(|socket| {
+        socket.expose_fd == ExposeFd::Listeners
+            && socket.path().is_some_and(|stated| Path::new(stated) == path)
+    })
 }
 
 /// Whether its sockets can be borrowed: tried on the first one.

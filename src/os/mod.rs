@@ -8,6 +8,7 @@ pub mod clock;
 pub mod files;
 pub mod guard;
 pub mod herald;
+pub mod host;
 pub mod lock;
 pub mod privilege;
 pub mod process;

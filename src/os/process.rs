@@ -199,6 +199,7 @@ impl Process {
         if ticks != self.identity.start_ticks {
             return Err(ProcessError::Recycled { pid });
         }
+        #[expect(clippy::disallowed_methods, reason = "the one function that sends signals")]
         pidfd_send_signal(&self.pidfd, named).map_err(|error| ProcessError::of(pid, error.into()))
     }
 

@@ -122,7 +122,7 @@ pub fn holder_of(address: SocketAddr) -> Vec<Holder> {
 }
 
 /// Whether two bindings exclude each other, the first of them with what is known of its V6ONLY.
-fn overlap(taken: SocketAddr, v6only: Option<bool>, wanted: SocketAddr) -> bool {
+pub fn overlap(taken: SocketAddr, v6only: Option<bool>, wanted: SocketAddr) -> bool {
     covers(taken, v6only, wanted) || covers(wanted, None, taken)
 }
 

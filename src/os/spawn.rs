@@ -119,6 +119,7 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| fail(error.into()))?;
     rustix::io::ioctl_fionbio(&read, true).map_err(|error| fail(error.into()))?;
     let second = write.try_clone().map_err(fail)?;
+    #[expect(clippy::disallowed_methods, reason = "the one place where processes are started")]
     let mut child = std::process::Command::new(&command.program);
     child.args(&command.args).stdin(Stdio::null()).stdout(write).stderr(second).process_group(0);
     if let Some(cwd) = &command.cwd {

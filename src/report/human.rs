@@ -55,7 +55,9 @@ pub fn account(account: &Account) -> String {
         let _ = write!(text, "\n  note: {note}");
     }
     if account.exit_code != 0 {
-        for line in &account.said {
+        for line in
+            account.said.iter().filter(|line| !text.contains(line.as_str())).cloned().collect::<Vec<_>>()
+        {
             let _ = write!(text, "\n  HAProxy: {line}");
         }
     }

@@ -1,4 +1,5 @@
 //! The floor of reports: it reads an account and decides nothing.
 
+pub mod findings;
 pub mod human;
 pub mod json;

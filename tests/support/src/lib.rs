@@ -21,9 +21,11 @@ pub mod netns;
 pub mod process;
 pub mod report;
 pub mod sockets;
+pub mod stage;
 pub mod waiting;
 
 pub use anyhow;
 pub use libtest_mimic;
 pub use rustix::process::Signal;
+pub use serde_json;
 pub use tempfile;

@@ -1,0 +1,445 @@
+//! The check of a configuration before anything is touched: `haproxy -c`, and what it misses.
+//!
+//! Starts HAProxy with `-c` only, reads the configuration files and looks at the host; changes nothing. Called by
+//! the command line. `-c` never looks at chroot, identity, limits, addresses or directories, and some of these end
+//! a new HAProxy only after it has told the old one to leave.
+
+use super::texts::{self, Texts};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::haproxy::alerts::{self, About, Alert, sanitise};
+use crate::haproxy::config::Place;
+use crate::haproxy::handoff::Word;
+use crate::os::process::Exit;
+use crate::os::spawn::{Command, SpawnError, Spawned, spawn};
+
+mod host;
+
+/// How long `haproxy -c` may take. A configuration of 50,000 servers takes 0.6 s; names that must be resolved take
+/// seconds each.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a killed `haproxy -c` may take to leave.
+const PATIENCE_WITH_A_KILLED: Duration = Duration::from_secs(5);
+
+/// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
+const MAX_TEXT: usize = 2048;
+
+/// How many findings are kept of one check.
+const MAX_FINDINGS: usize = 1000;
+
+/// What to check.
+#[derive(Clone, Debug, Default)]
+pub struct CheckRequest {
+    /// The program.
+    pub haproxy: PathBuf,
+    /// Configuration files and directories, in order.
+    pub configs: Vec<PathBuf>,
+    /// `-C`: where relative paths begin.
+    pub workdir: Option<PathBuf>,
+    /// Options of the running HAProxy that the next one gets too.
+    pub kept: Vec<OsString>,
+    /// Options that the user adds.
+    pub extra: Vec<OsString>,
+    /// The processes of the running HAProxy: what they and their children hold is not held by strangers.
+    pub ours: Vec<u32>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// HAProxy would not start, or not serve.
+    Error,
+    /// It may not, or not as meant.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What it is, in a fixed word: `chroot-missing`, `port-held`, `syntax`, …
+    pub code: &'static str,
+    /// What it is, in words.
+    pub message: String,
+    /// The configuration file.
+    pub file: Option<String>,
+    /// The line in it, from 1.
+    pub line: Option<u32>,
+    /// That line.
+    pub text: Option<String>,
+    /// Why it matters.
+    pub cause: String,
+    /// What to do about it.
+    pub mend: Option<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// All of it, in order of the files; what has no place comes first.
+    pub findings: Vec<Finding>,
+    /// How `haproxy -c` ended: "exited with status 0".
+    pub haproxy_exit: String,
+    /// Whether HAProxy itself finds the configuration valid.
+    pub config_ok: bool,
+}
+
+impl Checked {
+    /// Whether nothing of level [`Level::Error`] was found.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.config_ok && self.findings.iter().all(|finding| finding.level != Level::Error)
+    }
+}
+
+/// Why nothing can be said.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// HAProxy can't be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// It did not end in time, and was killed.
+    #[error("{} -c did not end within {} s, and was killed; it may wait for a name server", haproxy.display(), patience.as_secs())]
+    TooSlow {
+        /// The program.
+        haproxy: PathBuf,
+        /// How long it had.
+        patience: Duration,
+    },
+    /// It was lost sight of.
+    #[error("{} -c can't be waited for: {source}", haproxy.display())]
+    Lost {
+        /// The program.
+        haproxy: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+/// Checks a configuration. Must be called inside a tokio runtime with its clock and I/O.
+///
+/// # Errors
+/// [`CheckError`] if HAProxy gives no verdict; a bad configuration is no error but a [`Checked`].
+pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
+    let (exit, output) = verdict(request).await?;
+    let texts = Texts::read(&request.configs, request.workdir.as_deref());
+    let mut findings = of_alerts(&alerts::parse(&output));
+    if exit != Exit::Code(0) && !findings.iter().any(|finding| finding.level == Level::Error) {
+        findings.push(Finding::new(
+            Level::Error,
+            "haproxy-failed",
+            format!("haproxy -c {exit} without saying why"),
+            "only an exit status of 0 means a valid configuration",
+        ));
+    }
+    findings.extend(texts.unread.iter().map(|error| {
+        let cause = "what only hareload looks for was not looked for in it";
+        Finding::new(Level::Warning, "config-unread", error.to_string(), cause)
+    }));
+    let config = texts.config();
+    for finding in host::findings(request, &config, &texts) {
+        // HAProxy has said it already, in its own words: an unknown user, say
+        let said = |other: &Finding| {
+            other.level == Level::Error
+                && other.line.is_some()
+                && (&other.file, other.line) == (&finding.file, finding.line)
+        };
+        if !findings.iter().any(said) {
+            findings.push(finding);
+        }
+    }
+    findings.truncate(MAX_FINDINGS);
+    for finding in &mut findings {
+        finding.text = texts.line(finding.file.as_deref(), finding.line);
+    }
+    let position = |finding: &Finding| texts.position(finding.file.as_deref());
+    findings.sort_by_key(|finding| (position(finding), finding.line));
+    Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
+}
+
+/// Runs `haproxy -c` to its end, or to the deadline.
+async fn verdict(request: &CheckRequest) -> Result<(Exit, Vec<u8>), CheckError> {
+    let mut command = Command::new(&request.haproxy).arg("-c");
+    if let Some(workdir) = &request.workdir {
+        command = command.arg("-C").arg(workdir);
+    }
+    for config in &request.configs {
+        command = command.arg("-f").arg(config);
+    }
+    // a quiet HAProxy keeps its errors to itself
+    for word in request.kept.iter().chain(&request.extra).filter(|word| *word != "-q") {
+        command = command.arg(word);
+    }
+    let Spawned { process, mut output } = spawn(&command)?;
+    let lost = |source| CheckError::Lost { haproxy: request.haproxy.clone(), source };
+    let ended = async {
+        while output.read_more().await {}
+        process.exited().await
+    };
+    match tokio::time::timeout(PATIENCE, ended).await {
+        Ok(ended) => ended.map_err(lost)?,
+        Err(_) => {
+            // an error means that it has just ended
+            let _ = process.signal(Word::Kill.signal());
+            let _ = tokio::time::timeout(PATIENCE_WITH_A_KILLED, process.exited()).await;
+            let _ = process.try_wait();
+            return Err(CheckError::TooSlow { haproxy: request.haproxy.clone(), patience: PATIENCE });
+        }
+    }
+    let exit = process.try_wait().map_err(lost)?;
+    let exit = exit.ok_or_else(|| lost(std::io::Error::other("it ended, and has no exit status")))?;
+    Ok((exit, output.bytes().to_vec()))
+}
+
+/// What HAProxy itself says, as findings.
+fn of_alerts(alerts: &[Alert]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for alert in alerts {
+        let level = match alert.level {
+            alerts::Level::Alert => Level::Error,
+            alerts::Level::Warning => Level::Warning,
+            // -c says so without a level
+            alerts::Level::Other if alert.about == About::NoListener => Level::Error,
+            alerts::Level::Notice | alerts::Level::Diag | alerts::Level::Other => continue,
+        };
+        let summary = ["Fatal errors found", "Error(s) found"].iter().any(|it| alert.text.starts_with(it));
+        if summary && findings.iter().any(|finding| finding.level == Level::Error) {
+            continue;
+        }
+        let code = match alert.about {
+            About::NoListener => "no-listener",
+            About::MissingFile => "file-missing",
+            About::Configuration => "syntax",
+            _ if alert.line.is_some() => "syntax",
+            _ => "haproxy",
+        };
+        // the place is said by file and line
+        let message = match alert.text.strip_prefix("parsing [").and_then(|rest| rest.split_once(']')) {
+            Some((_, message)) if alert.line.is_some() => message.trim_start_matches([' ', ':']),
+            _ => alert.text.as_str(),
+        };
+        let (message, mend) = match message.split_once("; did you mean ") {
+            Some((message, hint)) => {
+                (message, Some(format!("write {}", hint.trim_end_matches("maybe ?").trim_end())))
+            }
+            None => (message, None),
+        };
+        let cause = match level {
+            _ if !alert.detail.is_empty() => alert.detail.join("\n"),
+            Level::Error => "haproxy -c refuses it".to_owned(),
+            Level::Warning | Level::Note => "haproxy -c warns of it".to_owned(),
+        };
+        let mut finding = Finding::new(level, code, message, cause);
+        (finding.file, finding.line, finding.mend) = (alert.file.clone(), alert.line, mend);
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    findings
+}
+
+impl Finding {
+    fn new(level: Level, code: &'static str, message: impl AsRef<str>, cause: impl AsRef<str>) -> Self {
+        let safe = |text: &str| {
+            let lines: Vec<String> = text.lines().map(|line| sanitise(line.as_bytes(), MAX_TEXT)).collect();
+            lines.join("\n")
+        };
+        Self {
+            level,
+            code,
+            message: safe(message.as_ref()),
+            file: None,
+            line: None,
+            text: None,
+            cause: safe(cause.as_ref()),
+            mend: None,
+        }
+    }
+
+    fn at(mut self, place: &Place) -> Self {
+        self.file = Some(place.file.to_string());
+        self.line = Some(place.line);
+        self
+    }
+
+    fn mend(mut self, mend: impl AsRef<str>) -> Self {
+        self.mend = Some(sanitise(mend.as_ref().as_bytes(), MAX_TEXT));
+        self
+    }
+}
+
+/// A path as HAProxy sees it.
+fn within(request: &CheckRequest, path: &Path) -> PathBuf {
+    texts::within(request.workdir.as_deref(), path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const HAPROXY: &str = "/usr/sbin/haproxy";
+    const PROXY: &str = "defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\n";
+
+    struct Room {
+        directory: tempfile::TempDir,
+        request: CheckRequest,
+    }
+
+    /// A configuration of `global` and `rest` around usual defaults; `None` and a word where HAProxy is missing.
+    fn room(test: &str, global: &str, rest: &str) -> Option<Room> {
+        if !Path::new(HAPROXY).exists() {
+            eprintln!("skipped: {test} needs {HAPROXY}");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("h.cfg");
+        std::fs::write(&config, format!("global\n{global}\n{PROXY}{rest}\n")).unwrap();
+        let request =
+            CheckRequest { haproxy: HAPROXY.into(), configs: vec![config], ..CheckRequest::default() };
+        Some(Room { directory, request })
+    }
+
+    async fn checked(room: &Room) -> Checked {
+        check(&room.request).await.expect("HAProxy gives a verdict")
+    }
+
+    fn codes(checked: &Checked) -> Vec<&'static str> {
+        checked.findings.iter().map(|finding| finding.code).collect()
+    }
+
+    const WEB: &str = "frontend web\n bind 127.0.0.1:18831";
+
+    #[tokio::test]
+    async fn a_sound_configuration_passes() {
+        let Some(room) = room("a_sound_configuration_passes", "", WEB) else { return };
+        let checked = checked(&room).await;
+        assert_eq!((codes(&checked), checked.passed()), (vec![], true), "{checked:?}");
+        assert_eq!(checked.haproxy_exit, "exited with status 0");
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_language_has_its_line() {
+        let Some(room) = room("an_error_of_the_language_has_its_line", "", "frontend web\n bindd :1") else {
+            return;
+        };
+        let checked = checked(&room).await;
+        let finding = &checked.findings[0];
+        assert_eq!((codes(&checked), finding.line), (vec!["syntax"], Some(9)), "{checked:?}");
+        assert_eq!(finding.text.as_deref(), Some(" bindd :1"));
+        assert_eq!(finding.mend.as_deref(), Some("write 'bind'"));
+        assert!(finding.message.starts_with("unknown keyword 'bindd'") && !checked.passed());
+    }
+
+    #[tokio::test]
+    async fn no_listener_and_no_file_are_told() {
+        let Some(mut room) = room("no_listener_and_no_file_are_told", "", "") else { return };
+        let empty = checked(&room).await;
+        assert_eq!((codes(&empty), empty.config_ok), (vec!["no-listener"], false), "{empty:?}");
+        room.request.configs = vec![room.directory.path().join("missing.cfg")];
+        assert_eq!(codes(&checked(&room).await), ["file-missing"]);
+    }
+
+    #[tokio::test]
+    async fn what_haproxy_misses_is_found() {
+        for (global, rest, code) in [
+            ("chroot /nonexistent", WEB, "chroot-missing"),
+            ("chroot /etc/passwd", WEB, "chroot-no-directory"),
+            ("maxconn 900000000", WEB, "descriptor-limit"),
+            ("pidfile /nonexistent/p", WEB, "directory-missing"),
+            ("stats socket /nonexistent/s", WEB, "directory-missing"),
+            ("", "frontend web\n bind /nonexistent/w", "directory-missing"),
+            (
+                "user nobody",
+                "frontend web\n bind :18831\n default_backend b\nbackend b\n source 0.0.0.0 usesrc clientip\n server s 127.0.0.1:9",
+                "usesrc-not-permitted",
+            ),
+            ("master-worker", WEB, "master-worker"),
+        ] {
+            let Some(room) = room("what_haproxy_misses_is_found", global, rest) else { return };
+            let checked = checked(&room).await;
+            assert!(codes(&checked).contains(&code) && checked.config_ok, "{code}: {checked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_user_is_told_once() {
+        let Some(room) = room("an_unknown_user_is_told_once", "user no-such-user", WEB) else { return };
+        assert_eq!(codes(&checked(&room).await), ["syntax"]);
+    }
+
+    #[tokio::test]
+    async fn a_memory_limit_must_hold_the_threads() {
+        let Some(mut room) = room("a_memory_limit_must_hold_the_threads", "nbthread 32", WEB) else { return };
+        room.request.extra = vec!["-m".into(), "100".into()];
+        if crate::os::host::thread_stack().is_none() {
+            eprintln!("skipped: a_memory_limit_must_hold_the_threads needs a limited stack");
+            return;
+        }
+        // newer ones also warn of more threads than processors
+        let level_with = async |room: &Room| {
+            let checked = checked(room).await;
+            checked.findings.into_iter().find(|it| it.code == "memory-limit").map(|it| it.level)
+        };
+        assert_eq!(level_with(&room).await, Some(Level::Error));
+        room.request.extra[1] = "600".into();
+        assert_eq!(level_with(&room).await, Some(Level::Warning));
+        room.request.extra[1] = "9000".into();
+        assert_eq!(level_with(&room).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_port_of_a_stranger_is_named_and_ours_is_not() {
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let bind = format!("frontend web\n bind :{port}");
+        let Some(mut room) = room("a_port_of_a_stranger_is_named_and_ours_is_not", "", &bind) else { return };
+        let held = checked(&room).await;
+        assert_eq!(codes(&held), ["port-held"]);
+        let myself = crate::os::process::myself();
+        assert!(held.findings[0].message.contains(&format!("pid {myself} (")), "{held:?}");
+        room.request.ours = vec![myself];
+        assert_eq!(codes(&checked(&room).await), Vec::<&str>::new());
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_host_is_told() {
+        // TEST-NET-2, RFC 5737
+        let bind = "frontend web\n bind 198.51.100.7:18831\n bind 198.51.100.7:18832 transparent";
+        let Some(room) = room("an_address_of_another_host_is_told", "", bind) else { return };
+        if crate::os::sysctl::nonlocal_bind_v4() == Some(true) {
+            eprintln!("skipped: an_address_of_another_host_is_told needs ip_nonlocal_bind off");
+            return;
+        }
+        assert_eq!(codes(&checked(&room).await), ["address-absent"]);
+    }
+
+    #[tokio::test]
+    async fn a_directory_of_configurations_is_read_as_haproxy_reads_it() {
+        let Some(mut room) = room("a_directory_of_configurations", "chroot /nonexistent", WEB) else {
+            return;
+        };
+        let path = room.directory.path();
+        for hidden in [".z.cfg", "z.txt"] {
+            std::fs::write(path.join(hidden), "nonsense\n").unwrap();
+        }
+        room.request.workdir = Some(path.parent().unwrap().to_owned());
+        room.request.configs = vec![path.file_name().unwrap().into()];
+        let checked = checked(&room).await;
+        assert_eq!(
+            (codes(&checked), checked.findings[0].line),
+            (vec!["chroot-missing"], Some(2)),
+            "{checked:?}"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! The texts of the configuration files, found as HAProxy finds them.
+//!
+//! Read for `check`, and to learn which admin sockets the old one exposes its listeners on.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::haproxy::alerts::{MAX_TEXT, sanitise};
+use crate::haproxy::config::{self, Config};
+use crate::os::files::{self, FileError};
+
+/// A configuration of 10,000 backends has some 5 MB.
+const MAX_CONFIG: usize = 64 << 20;
+
+/// The texts, by the names that HAProxy gives them.
+pub(super) struct Texts {
+    files: Vec<(String, Vec<u8>)>,
+    /// Why some could not be read. One that is missing is not listed: HAProxy says that itself.
+    pub(super) unread: Vec<FileError>,
+}
+
+impl Texts {
+    /// Reads files and directories, seen from `workdir` (HAProxy's `-C`).
+    pub(super) fn read(configs: &[PathBuf], workdir: Option<&Path>) -> Texts {
+        let mut texts = Texts { files: Vec::new(), unread: Vec::new() };
+        for config in configs {
+            let path = within(workdir, config);
+            if !path.is_dir() {
+                texts.add(config.display().to_string(), &path);
+                continue;
+            }
+            // As HAProxy does (cfgfiles_expand_directories): `*.cfg` without hidden ones, in the C locale's order.
+            let mut names: Vec<OsString> = std::fs::read_dir(&path)
+                .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
+                .unwrap_or_default();
+            names.retain(|name| {
+                let name = name.as_encoded_bytes();
+                name.ends_with(b".cfg") && !name.starts_with(b".")
+            });
+            names.sort();
+            for name in names.iter().filter(|name| path.join(name).is_file()) {
+                texts.add(format!("{}/{}", config.display(), name.display()), &path.join(name));
+            }
+        }
+        texts
+    }
+
+    fn add(&mut self, name: String, path: &Path) {
+        match files::read_bounded(path, MAX_CONFIG) {
+            Ok(text) => self.files.push((name, text)),
+            Err(FileError::Missing { .. }) => {}
+            Err(error) => self.unread.push(error),
+        }
+    }
+
+    /// What they say.
+    pub(super) fn config(&self) -> Config {
+        let files: Vec<(String, &[u8])> =
+            self.files.iter().map(|(name, text)| (name.clone(), text.as_slice())).collect();
+        config::read(&files)
+    }
+
+    /// The place of a file in HAProxy's order.
+    pub(super) fn position(&self, file: Option<&str>) -> Option<usize> {
+        self.files.iter().position(|(name, _)| Some(name.as_str()) == file)
+    }
+
+    /// A line of a file, safe for terminals.
+    pub(super) fn line(&self, file: Option<&str>, line: Option<u32>) -> Option<String> {
+        let (_, text) = self.files.iter().find(|(name, _)| Some(name.as_str()) == file)?;
+        let index = usize::try_from(line?).ok()?.checked_sub(1)?;
+        Some(sanitise(text.split(|&byte| byte == b'\n').nth(index)?, MAX_TEXT))
+    }
+}
+
+/// A path as HAProxy sees it.
+pub(super) fn within(workdir: Option<&Path>, path: &Path) -> PathBuf {
+    workdir.map_or_else(|| path.to_owned(), |workdir| workdir.join(path))
+}
