@@ -1,0 +1,263 @@
+//! What the documents list is what the program does: exit codes, options, and the names and words of the JSON form.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use clap::CommandFactory as _;
+use hareload::cli::Cli;
+use hareload::core::account::{Account, Moment, Named, SCHEMA};
+use hareload::core::exit;
+use hareload::core::input::{Failure, Refusal};
+use hareload::core::outcome::{Cause, Outcome, Rest, Tried, Verdict};
+use hareload::core::phase::Step;
+use hareload::core::plan::Way;
+use serde_json::Value;
+
+fn document(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The cells of every row of the first table after this line.
+fn table(text: &str, after: &str) -> Vec<Vec<String>> {
+    let (_, rest) = text.split_once(after).unwrap_or_else(|| panic!("no {after:?}"));
+    let rows =
+        rest.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    rows.skip(2).map(cells).collect()
+}
+
+#[test]
+fn every_exit_code_is_listed_as_it_is() {
+    let listed = table(&document("docs/exit-codes.md"), "# Exit codes");
+    let known: Vec<Vec<String>> = exit::ALL
+        .iter()
+        .map(|(code, name, meaning)| vec![code.to_string(), (*name).to_owned(), (*meaning).to_owned()])
+        .collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn every_exit_code_has_an_advice() {
+    let advised: Vec<String> =
+        table(&document("docs/operations.md"), "## Outcomes").iter().map(|row| row[0].clone()).collect();
+    let known: Vec<String> = exit::ALL.iter().map(|(code, ..)| code.to_string()).collect();
+    assert_eq!(advised, known);
+}
+
+#[test]
+fn every_option_of_reload_is_explained_with_its_variable() {
+    let rows = table(&document("docs/operations.md"), "## Options and settings");
+    let mut command = Cli::command();
+    command.build();
+    let reload = command.find_subcommand("reload").expect("reload is a command");
+    let mut known = BTreeSet::new();
+    for option in reload.get_arguments().filter(|argument| !argument.is_positional()) {
+        let long = format!("--{}", option.get_long().expect("every option has a long name"));
+        let row = rows.iter().find(|row| row[0].split(['`', ' ', ',']).any(|word| word == long));
+        let row = row.unwrap_or_else(|| panic!("{long} is not in docs/operations.md"));
+        if let Some(short) = option.get_short() {
+            assert!(row[0].contains(&format!("`-{short}`")), "{long}: {row:?}");
+        }
+        let variable = option.get_env().map_or(String::new(), |name| format!("`{}`", name.to_string_lossy()));
+        assert_eq!(row[1], variable, "{long}");
+        known.insert(long);
+    }
+    for row in &rows {
+        let long = row[0].split(['`', ' ', ',']).find(|word| word.len() > 2 && word.starts_with("--"));
+        assert!(long.is_none_or(|long| known.contains(long)), "{long:?} is no option");
+    }
+}
+
+/// An account in which nothing is empty.
+fn full() -> Account {
+    let named = |number| Some(Named { generation: Some(number), pids: vec![812] });
+    Account {
+        schema: SCHEMA.to_owned(),
+        command: "reload".to_owned(),
+        instance: "haproxy".to_owned(),
+        began: jiff::Timestamp::UNIX_EPOCH,
+        took_us: 1,
+        exit_code: 0,
+        outcome: Outcome {
+            verdict: Verdict::Reloaded,
+            way: Some(Way::Overlap),
+            tried: vec![Tried { way: Way::Shared, why: Cause::NotBound }],
+            cause: Some(Cause::Crashed),
+            rest: Rest::Gone,
+            interrupted: Some(2),
+        },
+        serving: named(2),
+        old: named(1),
+        new: named(2),
+        reason: Some("why".to_owned()),
+        notes: vec!["a note".to_owned()],
+        said: vec!["a line".to_owned()],
+        timeline: vec![Moment { at_us: 1, who: "new".to_owned(), what: "bound".to_owned() }],
+        coalesced: false,
+        configs: vec!["haproxy.cfg".to_owned()],
+        pidfile: "haproxy.pid".to_owned(),
+    }
+}
+
+/// Every name in this value, with the way to it.
+fn names(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let path = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+                names(value, &path, found);
+                found.insert(path);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, &format!("{at}[]"), found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_name_of_an_account_is_listed() {
+    let mut known = BTreeSet::new();
+    names(&serde_json::to_value(full()).expect("an account is JSON"), "", &mut known);
+    let rows = table(&document("docs/json.md"), "## hareload.handover/1");
+    let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(listed, known);
+    assert!(document("docs/json.md").contains(&format!("`{SCHEMA}`")));
+}
+
+#[test]
+fn the_example_is_an_account() {
+    let text = document("docs/json.md");
+    let (_, rest) = text.split_once("```json\n").expect("an example");
+    let (example, _) = rest.split_once("\n```").expect("its end");
+    let account: Account = serde_json::from_str(example).expect("an account");
+    assert_eq!(account.schema, SCHEMA);
+    assert_eq!(serde_json::to_value(&account).ok(), serde_json::from_str(example).ok());
+}
+
+/// The words with which a value is written: strings and names.
+fn words(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(word) => drop(found.insert(word.clone())),
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            found.insert(name.clone());
+            words(value, found);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| words(item, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[test]
+fn every_word_of_an_outcome_is_explained() {
+    let why = || "why".to_owned();
+    let steps = [
+        Step::Live,
+        Step::Listeners,
+        Step::Health,
+        Step::Steer,
+        Step::Alone,
+        Step::Probes,
+        Step::Dwell,
+        Step::Confirm,
+    ];
+    let failures = [
+        Failure::Configuration(why()),
+        Failure::PortsOfOld(why()),
+        Failure::PortsOfOthers(why()),
+        Failure::Transfer(why()),
+        Failure::Other(why()),
+    ];
+    let refusals = [
+        Refusal::Usage,
+        Refusal::Unsupported,
+        Refusal::Privilege,
+        Refusal::NotInstalled,
+        Refusal::Configuration,
+        Refusal::NotRunning,
+        Refusal::Busy,
+        Refusal::Internal,
+    ];
+    let mut causes = vec![
+        Cause::Spawn(why()),
+        Cause::NotBound,
+        Cause::NotProven(Step::Live),
+        Cause::PauseInVain,
+        Cause::Pidfile(why()),
+        Cause::Interrupted(2),
+        Cause::Crashed,
+    ];
+    causes.extend(
+        failures.iter().cloned().flat_map(|failure| [Cause::Start(failure.clone()), Cause::Died(failure)]),
+    );
+    causes.extend(steps.map(|step| Cause::Proof(step, why())));
+    let mut verdicts = vec![
+        Verdict::Reloaded,
+        Verdict::ReloadedStillDraining,
+        Verdict::RolledBack,
+        Verdict::Unproven,
+        Verdict::Nobody,
+    ];
+    verdicts.extend(refusals.map(|refusal| Verdict::Refused(refusal, why())));
+    let mut known = BTreeSet::new();
+    for value in [
+        serde_json::to_value(causes),
+        serde_json::to_value(verdicts),
+        serde_json::to_value([Rest::Gone, Rest::Draining, Rest::Unclear]),
+        serde_json::to_value([Way::Shared, Way::Trial, Way::Overlap, Way::Pause]),
+    ] {
+        words(&value.expect("an outcome is JSON"), &mut known);
+    }
+    let text = document("docs/json.md");
+    for word in known {
+        let explained = [format!("`{word}`"), format!("\"{word}\"")].iter().any(|form| text.contains(form));
+        assert!(explained, "{word:?} is not explained in docs/json.md");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for name in ["README.md", "CHANGELOG.md"] {
+        check_links(name);
+    }
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for entry in std::fs::read_dir(docs).expect("docs/").flatten() {
+        check_links(&format!("docs/{}", entry.file_name().to_string_lossy()));
+    }
+}
+
+fn check_links(name: &str) {
+    let text = document(name);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let directory = directory.parent().expect("a document is in a directory");
+    for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        if link.contains("://") {
+            continue;
+        }
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let path = if file.is_empty() {
+            directory.join(Path::new(name).file_name().expect("a file"))
+        } else {
+            directory.join(file)
+        };
+        assert!(path.exists(), "{name} links to {link}");
+        if !anchor.is_empty() {
+            let there = std::fs::read_to_string(&path).expect("a document");
+            let anchors = there.lines().filter(|line| line.starts_with('#')).map(anchor_of);
+            assert!(anchors.collect::<Vec<_>>().iter().any(|one| one == anchor), "{name} links to {link}");
+        }
+    }
+}
+
+/// The anchor that a heading is given where the documents are shown.
+fn anchor_of(heading: &str) -> String {
+    let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    heading
+        .trim_start_matches('#')
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(kept)
+        .collect::<String>()
+        .replace(' ', "-")
+}
