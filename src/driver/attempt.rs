@@ -63,6 +63,14 @@ impl Members {
             || self.alive().iter().any(|member| member.pid() == pid)
     }
 
+    /// The pids that HAProxy has written into their private pidfile, dead or alive.
+    pub(super) fn written(&self) -> Vec<u32> {
+        files::read_bounded(&self.mark, pidfile::MAX_BYTES)
+            .ok()
+            .and_then(|bytes| pidfile::parse(&bytes).ok())
+            .unwrap_or_default()
+    }
+
     /// Adds one that is certain.
     pub(super) fn add(&self, process: Rc<Process>) {
         self.known.borrow_mut().push(process);
@@ -126,6 +134,25 @@ impl Preparation<'_> {
         chosen: &Chosen,
         notes: &mut Vec<String>,
     ) -> Result<(Attempt, Rc<Process>), NotSpawned> {
+        let mut kept = Vec::new();
+        let started = self.spawn(chosen, &mut kept, notes);
+        if started.is_err() {
+            // Nobody has touched the sockets' paths: their second names are all that is to be undone.
+            for kept in &kept {
+                if let Err(error) = files::forget(kept) {
+                    notes.push(format!("{}: {error}", kept.kept.display()));
+                }
+            }
+        }
+        started
+    }
+
+    fn spawn(
+        &self,
+        chosen: &Chosen,
+        kept: &mut Vec<Kept>,
+        notes: &mut Vec<String>,
+    ) -> Result<(Attempt, Rc<Process>), NotSpawned> {
         let number = self.records.next_number();
         let paths = self.records.paths(number);
         let overlay = Overlay { admin_socket: paths.admin.clone(), hard_stop_after: self.hard_stop_after };
@@ -136,12 +163,13 @@ impl Preparation<'_> {
         self.records.set_journal(&journal).map_err(|error| before(error.to_string()))?;
         for path in &self.old.unix {
             match files::keep_beside(path) {
-                Ok(Some(kept)) => journal.kept.push(kept),
+                Ok(Some(one)) => kept.push(one),
                 Ok(None) => {}
                 Err(error) => notes.push(format!("unix socket {} can't be kept: {error}", path.display())),
             }
         }
-        if !journal.kept.is_empty() {
+        if !kept.is_empty() {
+            journal.kept.clone_from(kept);
             self.records.set_journal(&journal).map_err(|error| before(error.to_string()))?;
         }
         let mut attempt = Attempt {
@@ -152,7 +180,7 @@ impl Preparation<'_> {
             output: None,
             herald: None,
             lender: None,
-            kept: journal.kept.clone(),
+            kept: kept.clone(),
         };
         let herald = Herald::start(&HEARD_SIGNALS).map_err(|error| before(format!("the herald: {error}")))?;
         let transfer_from = match &chosen.source {
@@ -224,10 +252,7 @@ impl Attempt {
 
     /// The pids that the pidfile is to name: those that HAProxy has written into its private one.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let written = files::read_bounded(&self.paths.pidfile, pidfile::MAX_BYTES)
-            .ok()
-            .and_then(|bytes| pidfile::parse(&bytes).ok())
-            .unwrap_or_default();
+        let written = self.members.written();
         written.into_iter().filter(|pid| self.members.includes(*pid)).collect()
     }
 

@@ -53,6 +53,7 @@ pub(super) struct Handover<'a> {
     events: Events,
     heard: UnboundedReceiver<Event>,
     window: Option<Window>,
+    drains: bool,
     worse: Option<String>,
     paused: bool,
     last_told: Option<(Who, Order)>,
@@ -94,6 +95,7 @@ impl<'a> Handover<'a> {
             events,
             heard,
             window: None,
+            drains: false,
             worse: None,
             paused: false,
             last_told: None,
@@ -277,7 +279,13 @@ impl<'a> Handover<'a> {
             Action::RenamePidfile => self.rename_pidfile(),
             Action::RestorePidfile => self.restore_pidfile(),
             Action::RestoreSockets => self.each_kept("put back", files::put_back),
-            Action::ForgetSockets => self.each_kept("forgotten", files::forget),
+            Action::ForgetSockets => {
+                // The last chance to find the old one by its own socket, and the last moment that it can be asked.
+                if self.request.drain != Drain::Return {
+                    self.window = Window::open(self.old_admin().as_deref()).await;
+                }
+                self.each_kept("forgotten", files::forget);
+            }
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }
     }
@@ -322,8 +330,8 @@ impl<'a> Handover<'a> {
 
     async fn tell_old(&mut self, order: Order) {
         let word = word_of(order);
-        if word == Word::Retire && self.window.is_none() && self.request.drain != Drain::Return {
-            self.window = Window::open(self.survey.admin.as_deref()).await;
+        if word == Word::Retire && !self.drains && self.request.drain != Drain::Return {
+            self.drains = true;
             let drain =
                 drain::follow(self.old.processes.clone(), self.window.take(), self.request.on_drain.clone());
             tokio::task::spawn_local(drain);
@@ -377,7 +385,7 @@ impl<'a> Handover<'a> {
                 let case = Case {
                     members: Rc::clone(&attempt.members),
                     admin: attempt.paths.admin.clone(),
-                    old_admin: self.survey.admin.clone(),
+                    old_admin: self.old_admin(),
                     old_listening: Rc::new(self.old.listening.clone()),
                     way: attempt.chosen.way,
                     probes: Rc::new(self.request.probes.clone()),
@@ -387,6 +395,14 @@ impl<'a> Handover<'a> {
                 self.proof = Some(tokio::task::spawn_local(case.prove(step)).abort_handle());
             }
         }
+    }
+
+    /// The admin socket on which the old one answers. The new one takes the paths of the configuration over when it
+    /// binds; the old one is found by the second name that was kept.
+    fn old_admin(&self) -> Option<PathBuf> {
+        let admin = self.survey.admin.as_ref()?;
+        let kept = self.attempt.iter().flat_map(|attempt| &attempt.kept).find(|kept| kept.path == *admin);
+        Some(kept.map_or_else(|| admin.clone(), |kept| kept.kept.clone()))
     }
 
     /// Both sides as they are now.

@@ -16,6 +16,7 @@ use crate::core::phase::Step;
 use crate::core::plan::Way;
 use crate::haproxy::runtime::{self, Health, Info};
 use crate::os::admin;
+use crate::os::process::Process;
 use crate::os::sockets::{self, Address, Kind};
 
 use super::attempt::Members;
@@ -80,6 +81,11 @@ impl Case {
                 && let Ok(info) = Info::parse(&reply)
             {
                 if !self.members.includes(info.pid) {
+                    if Process::open(info.pid).is_err() {
+                        // It was killed right after its answer: how, is told by its end.
+                        time::sleep_until(time::Instant::now() + ASK_AGAIN).await;
+                        continue;
+                    }
                     return Err(format!("its admin socket is answered by pid {}, which is not it", info.pid));
                 }
                 self.note(format!("live: pid {} answers, HAProxy {}", info.pid, info.version));

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{self, MissedTickBehavior};
 
 use crate::core::input::Input;
-use crate::os::process::{Exit, Process};
+use crate::os::process::{self, Exit, Process};
 use crate::os::sockets::{self, Address, Kind};
 
 use super::attempt::Members;
@@ -79,6 +79,15 @@ pub(super) async fn new_gone(number: u64, launcher: Rc<Process>, members: Rc<Mem
             let _ = events.send(Event::Note("new", format!("pid {} {exit}", member.pid())));
             last = Some(exit);
         }
+    }
+    // A daemon that ended before anybody had looked is known by its pidfile alone.
+    if let Some(pid) = members.written().first()
+        && *pid != launcher.pid()
+        && last == exit
+        && let Some(exit) = process::reap_adopted(*pid)
+    {
+        let _ = events.send(Event::Note("new", format!("pid {pid} {exit}")));
+        last = Some(exit);
     }
     let _ = events.send(Event::NewGone { number, exit: last });
 }

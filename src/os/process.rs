@@ -352,6 +352,13 @@ fn executable(pid: u32) -> io::Result<(PathBuf, bool)> {
     }
 }
 
+/// How a child that was adopted as a subreaper ended, and reaps it; `None` if it runs, or if `pid` is no child of ours.
+pub fn reap_adopted(pid: u32) -> Option<Exit> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
+    status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
