@@ -11,6 +11,8 @@ use hareload::core::input::{Failure, Refusal};
 use hareload::core::outcome::{Cause, Outcome, Rest, Tried, Verdict};
 use hareload::core::phase::Step;
 use hareload::core::plan::Way;
+use hareload::driver::check::{Checked, Finding, Level};
+use hareload::report::findings;
 use serde_json::Value;
 
 fn document(name: &str) -> String {
@@ -123,6 +125,38 @@ fn every_name_of_an_account_is_listed() {
     let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     assert_eq!(listed, known);
     assert!(document("docs/json.md").contains(&format!("`{SCHEMA}`")));
+}
+
+#[test]
+fn every_name_of_a_check_is_listed() {
+    let some = || Some("text".to_owned());
+    let finding = Finding {
+        level: Level::Error,
+        code: "chroot-missing",
+        message: "text".to_owned(),
+        file: some(),
+        line: Some(1),
+        text: some(),
+        cause: "text".to_owned(),
+        mend: some(),
+    };
+    let checked = Checked { findings: vec![finding], haproxy_exit: "text".to_owned(), config_ok: true };
+    let value: Value = serde_json::from_str(&findings::json(&checked)).expect("JSON");
+    let mut known = BTreeSet::new();
+    names(&value, "", &mut known);
+    let rows = table(&document("docs/json.md"), "## hareload.check/1");
+    let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn every_finding_that_is_listed_is_known() {
+    let source = document("src/driver/check.rs") + &document("src/driver/check/host.rs");
+    for row in table(&document("docs/operations.md"), "## Checking first") {
+        for code in row[1].split('`').skip(1).step_by(2) {
+            assert!(source.contains(&format!("\"{code}\"")), "{code} is not found by the check");
+        }
+    }
 }
 
 #[test]
