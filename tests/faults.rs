@@ -2,6 +2,7 @@
 //!
 //! After each fault: the exit code, the message, who serves, the pidfile, the admin socket, nobody paused, nothing left
 //! over, and nobody lost. Faults of the new HAProxy's start run on every version, the others on one.
+#![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
 use std::fs;
 use std::net::TcpListener;
