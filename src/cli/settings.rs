@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{ArgMatches, ValueEnum as _};
 use serde::Deserialize;
 
 use crate::core::plan::{AfterDrain, Drain, Limits};
@@ -105,17 +105,16 @@ pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result
     let output = list.pick("output", shared.output, file.output, || Form::Human);
     let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
     let dwell = list.optional("trial", args.trial, file.trial.map(|text| text.0));
-    let probes: Vec<Probe> = if args.probe.is_empty() {
-        file.probe
-            .iter()
-            .map(|text| probe(text).map_err(anyhow::Error::msg))
-            .collect::<anyhow::Result<_>>()?
-    } else {
-        args.probe.clone()
-    };
+    let typed = matches.try_get_raw("probe").ok().flatten();
+    let typed: Option<Vec<String>> =
+        typed.map(|raw| raw.map(|text| text.to_string_lossy().into_owned()).collect());
+    let named = (!file.probe.is_empty()).then_some(file.probe);
+    let probes = list.pick("probe", typed, named, Vec::new);
+    let probes: Vec<Probe> =
+        probes.iter().map(|text| probe(text).map_err(anyhow::Error::msg)).collect::<anyhow::Result<_>>()?;
     let settle = list.pick("settle", args.settle, file.settle.map(|text| text.0), || Duration::ZERO);
     let ready = list.optional("ready-timeout", args.ready_timeout, file.ready_timeout.map(|text| text.0));
-    let wait = args.wait || file.wait.unwrap_or(false);
+    let wait = list.pick("wait", args.wait.then_some(true), file.wait, || false);
     let drain_timeout =
         list.optional("drain-timeout", args.drain_timeout, file.drain_timeout.map(|text| text.0));
     let hard_stop =
@@ -192,22 +191,17 @@ impl Listing<'_> {
         }
     }
 
-    fn optional<T: std::fmt::Debug>(
-        &mut self,
-        name: &'static str,
-        typed: Option<T>,
-        file: Option<T>,
-    ) -> Option<T> {
+    fn optional<T: Shown>(&mut self, name: &'static str, typed: Option<T>, file: Option<T>) -> Option<T> {
         let (value, origin) = match (typed, file) {
             (Some(value), _) => (value, self.typed(name)),
             (None, Some(value)) => (value, self.file.display().to_string()),
             (None, None) => return None,
         };
-        self.add(name, format!("{value:?}"), origin);
+        self.add(name, value.shown(), origin);
         Some(value)
     }
 
-    fn pick<T: std::fmt::Debug>(
+    fn pick<T: Shown>(
         &mut self,
         name: &'static str,
         typed: Option<T>,
@@ -220,8 +214,8 @@ impl Listing<'_> {
         }
     }
 
-    fn default<T: std::fmt::Debug>(&mut self, name: &'static str, value: T) -> T {
-        self.add(name, format!("{value:?}"), "default".to_owned());
+    fn default<T: Shown>(&mut self, name: &'static str, value: T) -> T {
+        self.add(name, value.shown(), "default".to_owned());
         value
     }
 
@@ -238,7 +232,60 @@ impl Listing<'_> {
                 return Vec::new();
             }
         };
-        self.add(name, format!("{value:?}"), origin);
+        self.add(name, value.shown(), origin);
         value
+    }
+}
+
+/// A value as it would be typed.
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+impl Shown for String {
+    fn shown(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Shown for PathBuf {
+    fn shown(&self) -> String {
+        self.display().to_string()
+    }
+}
+
+impl Shown for Vec<PathBuf> {
+    fn shown(&self) -> String {
+        self.iter().map(Shown::shown).collect::<Vec<_>>().join(":")
+    }
+}
+
+impl Shown for Vec<String> {
+    fn shown(&self) -> String {
+        self.join(" ")
+    }
+}
+
+impl Shown for Duration {
+    fn shown(&self) -> String {
+        jiff::SignedDuration::try_from(*self).map_or_else(|_| format!("{self:?}"), |span| format!("{span:#}"))
+    }
+}
+
+impl Shown for bool {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for Form {
+    fn shown(&self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+impl Shown for WayWord {
+    fn shown(&self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }

@@ -62,7 +62,11 @@ pub fn intend(request: &Request) -> Result<String, Box<Account>> {
     let timeline = Timeline::begin();
     let began = clock::wall();
     let refuse = |refusal| Box::new(handover::refused(request, "reload", &timeline, began, refusal));
-    let state = StateDir::open(&request.state_dir).map_err(|error| refuse(state_refused(&error)))?;
+    // Nothing is made: without a state directory there is no record to read.
+    let scratch = tempfile::tempdir()
+        .map_err(|error| refuse(Refused::new(Refusal::Internal, format!("temporary directory: {error}"))))?;
+    let directory = if request.state_dir.exists() { &request.state_dir } else { scratch.path() };
+    let state = StateDir::open(directory).map_err(|error| refuse(state_refused(&error)))?;
     let held = Held {
         command: "reload",
         request,

@@ -17,9 +17,12 @@ const HAPROXY: &str = "haproxy";
 /// Finds out what to check; `None` if no configuration is named and none runs.
 pub fn subject(request: &Request) -> Option<CheckRequest> {
     // A check needs no state and no running HAProxy; what can be had makes it better.
-    let old = StateDir::open(&request.state_dir)
-        .ok()
-        .and_then(|state| find::find(request, &Records::of(&state)).ok());
+    let scratch = tempfile::tempdir().ok();
+    let directory = match &scratch {
+        Some(scratch) if !request.state_dir.exists() => scratch.path(),
+        _ => &request.state_dir,
+    };
+    let old = StateDir::open(directory).ok().and_then(|state| find::find(request, &Records::of(&state)).ok());
     let mut subject = CheckRequest {
         haproxy: PathBuf::from(HAPROXY),
         configs: request.configs.clone(),

@@ -81,9 +81,10 @@ fn read(text: &str, default: Transport, unix_prefix: &str) -> AddressKind {
         Some(("quic", rest)) => (rest, Transport::Quic),
         _ => (text, default),
     };
+    // A path is a path, whatever stands in it.
     let (prefix, rest) = match text.split_once('@') {
+        _ if text.starts_with('/') => ("unix", text),
         Some((prefix, rest)) => (prefix, rest),
-        None if text.starts_with('/') => ("unix", text),
         None => ("ip", text),
     };
     let number = |rest: &str| rest.parse::<u32>().ok();
