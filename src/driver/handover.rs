@@ -11,6 +11,7 @@ use tokio::time;
 
 use crate::core::account::{Account, Named, SCHEMA};
 use crate::core::action::{Action, Order, Who};
+use crate::core::exit;
 use crate::core::input::{Failure, Input};
 use crate::core::machine::Machine;
 use crate::core::outcome::{Outcome, Rest, Verdict};
@@ -553,7 +554,11 @@ impl<'a> Handover<'a> {
             instance: self.request.instance.clone(),
             began,
             took_us: u64::try_from(self.timeline.now().as_micros()).unwrap_or(u64::MAX),
-            exit_code: outcome.exit_code(),
+            exit_code: match &outcome.verdict {
+                // To lead back is what `recover` is for.
+                Verdict::RolledBack if command == "recover" => exit::DONE,
+                _ => outcome.exit_code(),
+            },
             serving,
             old: Some(old),
             new,
