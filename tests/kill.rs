@@ -1,1 +1,266 @@
-fn main() {}
+//! `kill -9` of hareload, alone or with its guard and its herald, at any instant of a handover of a real HAProxy.
+//!
+//! Afterwards, once the guard has done its work or the next command has: exactly one generation serves, the pidfile
+//! names it, nothing is paused, nothing is left over, and where the way promises it nobody was lost.
+//!
+//! `HARELOAD_TEST_KILLS` is the number of instants for each row, `HARELOAD_TEST_SEED` replays one run.
+
+use std::env;
+use std::fs;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hareload_testkit::Signal;
+use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::netns::run_in_netns;
+use hareload_testkit::stage::Stage;
+use hareload_testkit::waiting::until;
+
+const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
+
+/// By when anything that a test waits for has happened.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Connections a second.
+const RATE: u32 = 500;
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victims {
+    /// hareload alone: its guard cleans up.
+    Hareload,
+    /// Every process of hareload's: the next command cleans up.
+    All,
+}
+
+/// Which command comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Recover,
+    Reload,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    name: &'static str,
+    options: &'static [&'static str],
+    prepare: fn(Config) -> Config,
+    /// Whether a handover of this way loses nobody.
+    lossless: bool,
+    /// A handover takes about that long; later instants find it over.
+    span: Duration,
+}
+
+const ROWS: [Row; 3] = [
+    Row {
+        name: "shared",
+        options: &["--handover", "shared"],
+        prepare: |config| config,
+        lossless: true,
+        span: Duration::from_millis(90),
+    },
+    Row {
+        name: "trial",
+        options: &["--handover", "trial", "--trial", "20ms"],
+        prepare: |config| config,
+        lossless: true,
+        span: Duration::from_millis(120),
+    },
+    Row {
+        name: "pause",
+        options: &["--handover", "pause"],
+        prepare: Config::noreuseport,
+        lossless: false,
+        span: Duration::from_millis(150),
+    },
+];
+
+fn main() -> ExitCode {
+    let caps = Caps::find();
+    let seed = number("HARELOAD_TEST_SEED").unwrap_or_else(|| {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| u64::from(time.subsec_nanos()))
+    });
+    eprintln!("HARELOAD_TEST_SEED={seed}");
+    let mut trials = Vec::new();
+    for (major, minor) in [(2, 6), (3, 2)] {
+        let haproxy = haproxies::of_branch(major, minor);
+        let version =
+            haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
+        for row in ROWS {
+            for victims in [Victims::Hareload, Victims::All] {
+                let whom = match victims {
+                    Victims::Hareload => "hareload",
+                    Victims::All => "hareload_and_guard",
+                };
+                let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
+                let haproxy = haproxy.clone();
+                trials.push(caps.trial(&format!("{version}::{}::{whom}", row.name), &needs, move || {
+                    let haproxy = haproxy.context("no such HAProxy")?;
+                    run_in_netns(|_| campaign(&haproxy, &row, victims, seed))
+                        .with_context(|| format!("HARELOAD_TEST_SEED={seed}"))
+                }));
+            }
+        }
+    }
+    let mut arguments = Arguments::from_args();
+    // The instants are spread over the time that a handover takes on a machine that does nothing else.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+/// A generator of instants that a seed replays (splitmix64, by Sebastiano Vigna, in the public domain).
+struct Instants(u64);
+
+impl Instants {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn within(&mut self, span: Duration) -> Duration {
+        Duration::from_micros(self.next() % u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1))
+    }
+}
+
+fn configuration(row: &Row, generation: u64) -> Config {
+    (row.prepare)(Config::new().frontend(8080).marker(&format!("g{generation}")))
+}
+
+fn campaign(haproxy: &Haproxy, row: &Row, victims: Victims, seed: u64) -> Result<()> {
+    let kills = number("HARELOAD_TEST_KILLS").unwrap_or(30);
+    let mut instants = Instants(seed);
+    let mut stage = Stage::start(HARELOAD, haproxy, configuration(row, 0))?;
+    let load = stage.load(RATE, (0..=kills).map(|generation| format!("g{generation}")))?;
+    let (mut over, mut undone, mut finished) = (0, 0, 0);
+    let mut served = "g0".to_owned();
+    for generation in 1..=kills {
+        let marker = format!("g{generation}");
+        stage.instance.write_config(configuration(row, generation))?;
+        let at = instants.within(row.span);
+        let next = if instants.next().is_multiple_of(2) { Next::Recover } else { Next::Reload };
+        let before = load.report_so_far()?.losses();
+        let told = one(&stage, row, victims, at, next, &served, &marker)
+            .with_context(|| format!("kill {generation} of {kills}, after {at:?}, then {next:?}"))?;
+        served = stage.instance.serving_generation()?;
+        match told {
+            End::Over => over += 1,
+            End::Killed if served == marker => finished += 1,
+            End::Killed => undone += 1,
+        }
+        let report = load.report_so_far()?;
+        ensure!(
+            !row.lossless || report.losses() == before,
+            "kill {generation} of {kills}, after {at:?}, then {next:?}, lost {}: {report}: {:?}",
+            report.losses() - before,
+            report.failures
+        );
+    }
+    let report = load.stop()?;
+    eprintln!(
+        "{} {} {victims:?}: {kills} kills: {over} too late, {undone} old served on, {finished} new: {report}",
+        haproxy.version, row.name
+    );
+    // Whoever was replaced is gone by now, and this one waits for the last of them.
+    stage.hareload().args(row.options).arg("--wait").run()?.expect_code(0)?;
+    stage.expect_tidy()
+}
+
+/// Whether hareload still ran when it was to be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Over,
+    Killed,
+}
+
+fn one(
+    stage: &Stage,
+    row: &Row,
+    victims: Victims,
+    at: Duration,
+    next: Next,
+    served: &str,
+    marker: &str,
+) -> Result<End> {
+    let running = stage.hareload().args(row.options).spawn()?;
+    // The instant is what is tested: there is no condition to wait for.
+    std::thread::park_timeout(at);
+    kill(stage, running.pid(), victims)?;
+    let result = running.wait(DEADLINE)?;
+    ensure!(result.code == 0 || result.signal == Some(9), "exit code {}: {}", result.code, result.stderr);
+    let end = if result.signal == Some(9) { End::Killed } else { End::Over };
+    if victims == Victims::Hareload {
+        // The guard alone leads back, or on; it holds the lock as long as it works.
+        until(DEADLINE, "the guard to have done its work", || nobody(stage).then_some(()))?;
+        let answers = stage.instance.serving_generation()?;
+        ensure!(answers == served || answers == marker, "{answers} answers");
+        stage.expect_serving(&answers).context("after the guard's work")?;
+        stage.expect_admin().context("after the guard's work")?;
+    }
+    match next {
+        Next::Recover => {
+            let recovered = stage.hareload().verb("recover").arg("-v").run()?;
+            // 150: the interrupted handover was undone, which is what was asked for.
+            ensure!(
+                [0, 150].contains(&recovered.code),
+                "recover exits with {}: {}{}",
+                recovered.code,
+                recovered.stdout,
+                recovered.stderr
+            );
+            let context = || format!("{}{}", recovered.stdout, recovered.stderr);
+            let answers = stage.instance.serving_generation().with_context(context)?;
+            ensure!(answers == served || answers == marker, "{answers} answers: {}", context());
+            stage.expect_serving(&answers).with_context(context)?;
+            stage.expect_admin().with_context(context)?;
+        }
+        Next::Reload => {
+            let reloaded = stage.hareload().arg("-v").args(row.options).run()?.expect_code(0)?;
+            let context = || format!("{}{}", reloaded.stdout, reloaded.stderr);
+            stage.expect_serving(marker).with_context(context)?;
+            stage.expect_admin().with_context(context)?;
+        }
+    }
+    ensure!(!stage.instance.state_dir().join("journal.json").exists(), "the journal is still there");
+    Ok(end)
+}
+
+/// Is no process of hareload's left?
+fn nobody(stage: &Stage) -> bool {
+    !stage.instance.processes().iter().any(|process| process.is("hareload"))
+}
+
+/// Kills this hareload, and with it those that it has started: they carry its command line, and another name.
+fn kill(stage: &Stage, pid: u32, victims: Victims) -> Result<()> {
+    let own = |process: &hareload_testkit::process::Process| {
+        process.pid != pid
+            && process.is("hareload")
+            && fs::read_to_string(format!("/proc/{}/comm", process.pid))
+                .is_ok_and(|name| name.starts_with("hareload-"))
+    };
+    // The guard first, so that it does not see its hareload die.
+    if victims == Victims::All {
+        for process in stage.instance.processes().iter().filter(|process| own(process)) {
+            stage.instance.signal(process.pid, Signal::KILL)?;
+        }
+    }
+    stage.instance.signal(pid, Signal::KILL)?;
+    if victims == Victims::All {
+        until(DEADLINE, "all of hareload's processes to be killed", || {
+            for process in stage.instance.processes().iter().filter(|process| process.is("hareload")) {
+                let _ = stage.instance.signal(process.pid, Signal::KILL);
+            }
+            nobody(stage).then_some(())
+        })?;
+    }
+    Ok(())
+}

@@ -13,6 +13,8 @@ use crate::os::usage;
 
 /// How long the old one may take to answer; it may be paused, and then it does not.
 const QUESTION: Duration = Duration::from_millis(300);
+/// How often the old one is looked for where two accept from the same admin socket.
+const ANSWERS: u32 = 32;
 /// How often the watcher is told.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -38,9 +40,18 @@ pub type OnDrain = Option<Rc<dyn Fn(&Draining)>>;
 pub(super) struct Window(Session);
 
 impl Window {
-    /// Opens it, if the old one has an admin socket that answers.
-    pub(super) async fn open(admin: Option<&Path>) -> Option<Window> {
-        Session::open(admin?, QUESTION).await.ok().map(Window)
+    /// Opens it, if one of these processes answers there. A socket that was handed over is accepted from by both
+    /// sides, so the first answer may be the new one's.
+    pub(super) async fn open(admin: Option<&Path>, processes: &[Rc<Process>]) -> Option<Window> {
+        for _ in 0..ANSWERS {
+            let mut session = Session::open(admin?, QUESTION).await.ok()?;
+            let reply = session.ask("show info", QUESTION).await.ok()?;
+            let pid = Info::parse(&reply).ok()?.pid;
+            if processes.iter().any(|process| process.pid() == pid) {
+                return Some(Window(session));
+            }
+        }
+        None
     }
 
     async fn connections(&mut self) -> Option<u64> {

@@ -283,7 +283,7 @@ impl<'a> Handover<'a> {
             Action::ForgetSockets => {
                 // The last chance to find the old one by its own socket, and the last moment that it can be asked.
                 if self.request.drain != Drain::Return {
-                    self.window = Window::open(self.old_admin().as_deref()).await;
+                    self.window = Window::open(self.old_admin().as_deref(), &self.old.processes).await;
                 }
                 self.each_kept("forgotten", files::forget);
             }

@@ -25,7 +25,9 @@ const ACCEPT: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How many connections are made at most until the new one accepts one: with an even split, 64 in a row that the
 /// old one takes do not happen.
-const CONNECTIONS: u32 = 64;
+const CONNECTIONS: u32 = 256;
+/// Between two of them: which of two processes is woken first stays the same while nothing else changes.
+const APART: Duration = Duration::from_millis(5);
 /// How much of an answer is read.
 const LARGEST_ANSWER: u64 = 64 << 10;
 
@@ -78,6 +80,7 @@ async fn accepted_by_new(address: SocketAddr, members: &Members) -> Result<TcpSt
         if owns {
             return Ok(stream);
         }
+        time::sleep_until(time::Instant::now() + APART).await;
     }
     Err(format!("the new one has accepted none of {CONNECTIONS} connections"))
 }

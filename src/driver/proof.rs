@@ -15,7 +15,7 @@ use crate::core::input::Input;
 use crate::core::phase::Step;
 use crate::core::plan::Way;
 use crate::haproxy::runtime::{self, Health, Info};
-use crate::os::admin;
+use crate::os::admin::{self, Session};
 use crate::os::process::Process;
 use crate::os::sockets::{self, Address, Kind};
 
@@ -27,6 +27,10 @@ use super::watch::{Event, Events, until};
 
 /// How long one question to an admin socket may take; the proof itself has its own deadline in the core.
 const QUESTION: Duration = Duration::from_secs(5);
+/// How often one of two that accept from the same admin socket is looked for.
+const ANSWERS: u32 = 64;
+/// Between two looks for it.
+const APART: Duration = Duration::from_millis(3);
 /// How often a question is repeated that was not answered as hoped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How often the backends are compared.
@@ -163,8 +167,8 @@ impl Case {
         }
         let mut said = String::new();
         loop {
-            let old = health_of(old_admin).await;
-            let new = health_of(&self.admin).await;
+            let old = health_of(old_admin, |pid| self.old_listening.iter().any(|one| one.pid == pid)).await;
+            let new = health_of(&self.admin, |pid| self.members.includes(pid)).await;
             match (old, new) {
                 (Some(old), Some(new)) => {
                     let worse = runtime::compare(&old, &new);
@@ -179,12 +183,16 @@ impl Case {
                         said = text;
                     }
                 }
-                // The old one can't be asked any more (it is paused, or gone): nothing to compare with.
-                (None, _) => return Ok(()),
-                (_, None) => {}
+                // The old one can't be asked any more: nothing to compare with, unless that was asked for.
+                (None, _) if self.settle.is_zero() || self.old_is_gone() => return Ok(()),
+                (None, _) | (_, None) => {}
             }
             time::sleep_until(time::Instant::now() + COMPARE_AGAIN).await;
         }
+    }
+
+    fn old_is_gone(&self) -> bool {
+        self.old_listening.iter().all(|one| Process::open(one.pid).is_err())
     }
 
     async fn probes(&self) -> Result<(), String> {
@@ -196,9 +204,20 @@ impl Case {
     }
 }
 
-async fn health_of(admin: &std::path::Path) -> Option<Health> {
-    let reply = admin::ask(admin, "show stat", QUESTION).await.ok()?;
-    runtime::stat(&reply).ok().map(|rows| runtime::health(&rows))
+/// The backends as one of these processes sees them. An admin socket that was handed over is accepted from by both
+/// sides, so the first answer may be the other's.
+async fn health_of(admin: &std::path::Path, asked: impl Fn(u32) -> bool) -> Option<Health> {
+    for _ in 0..ANSWERS {
+        let mut session = Session::open(admin, QUESTION).await.ok()?;
+        let reply = session.ask("show info", QUESTION).await.ok()?;
+        if Info::parse(&reply).is_ok_and(|info| asked(info.pid)) {
+            let reply = session.ask("show stat", QUESTION).await.ok()?;
+            return runtime::stat(&reply).ok().map(|rows| runtime::health(&rows));
+        }
+        // Which of two is woken first stays the same while nothing else changes.
+        time::sleep_until(time::Instant::now() + APART).await;
+    }
+    None
 }
 
 /// Says when the old one, which was told to pause, has left LISTEN everywhere.

@@ -47,11 +47,14 @@ impl Side {
             };
             for (socket, listener) in owned {
                 if let Some(group) = group_of(&listener) {
-                    side.0.entry(group).or_default().push(Member {
-                        process: Rc::clone(process),
-                        fd: socket.fd,
-                        inode: socket.inode,
-                    });
+                    let members = side.0.entry(group).or_default();
+                    let member = Member { process: Rc::clone(process), fd: socket.fd, inode: socket.inode };
+                    // One socket of several processes is one member. The last process is the one that stays: the
+                    // spawned one leaves once its daemon, which came after it, is ready.
+                    match members.iter_mut().find(|known| known.inode == socket.inode) {
+                        Some(known) => *known = member,
+                        None => members.push(member),
+                    }
                 }
             }
         }
