@@ -112,7 +112,7 @@ impl Bench {
         watch: Watch,
     ) -> Result<Ended> {
         instance.write_config(self.config(port, round))?;
-        let ended = commands.reload(instance, means, round, watch)?;
+        let ended = commands.reload(instance, means, watch)?;
         if ended.code != 0 {
             bail!("{}: a reload ended with {}: {}", self.name, ended.code, ended.said);
         }

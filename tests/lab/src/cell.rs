@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, bail};
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
@@ -22,6 +23,8 @@ const WORKERS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Within this a configuration that was taken answers, and the one before has left; if not, the cell is given up.
 const SETTLE: Duration = Duration::from_secs(15);
+/// A master that shows no effect of a signal after this is sent it again: ten times what a reload takes.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The load runs this long before the first reload and after the last one, so that what comes late is still counted.
 const MARGIN: Duration = Duration::from_millis(300);
 /// A reload that is meant to fail is watched this long: an outage for ever is counted for this second.
@@ -85,7 +88,7 @@ impl Course<'_> {
         if let Means::Hareload(Memory::Kept, _) = scenario.means {
             // From here on the old one is one that hareload has started.
             let first = Means::Hareload(Memory::Kept, &["--handover", "shared"]);
-            let ended = self.commands.reload(&instance, first, 0, Watch::Nothing)?;
+            let ended = self.commands.reload(&instance, first, Watch::Nothing)?;
             if ended.code != 0 {
                 bail!("the first reload ended with {}: {}", ended.code, ended.said);
             }
@@ -139,8 +142,17 @@ impl Course<'_> {
     fn reload(&mut self, instance: &mut Instance, metronome: &Metronome, round: u32) -> Result<()> {
         let (before, marker) = (format!("g{}", round - 1), format!("g{round}"));
         instance.write_config(self.scenario.changed(&marker))?;
-        let began = self.command(instance, round)?;
-        let first = until(SETTLE, &format!("an answer of {marker}"), || metronome.first(&marker))?;
+        let began = self.command(instance)?;
+        let mut told = Instant::now();
+        let first = until(SETTLE, &format!("an answer of {marker}"), || {
+            // A signal has no answer: a master that was busy with itself has not heard it.
+            if self.scenario.means == Means::Master && told.elapsed() > AGAIN {
+                told = Instant::now();
+                instance.signal(instance.pid().ok()?, Signal::USR2).ok()?;
+                self.cell.repeated += 1;
+            }
+            metronome.first(&marker)
+        })?;
         self.times.answers.push(first.saturating_duration_since(began));
         left_alone(instance, self.scenario.processes())?;
         if let Some(last) = metronome.last(&before) {
@@ -155,7 +167,7 @@ impl Course<'_> {
         let (before, marker) = (instance.serving_generation()?, format!("g{round}"));
         let sound = instance.config().clone();
         instance.write_config(self.scenario.changed(&marker))?;
-        self.command(instance, round)?;
+        self.command(instance)?;
         pass(OBSERVED);
         match instance.serving_generation() {
             Ok(serving) if serving == before => self.count_server("old"),
@@ -170,8 +182,8 @@ impl Course<'_> {
         instance.write_config(sound)
     }
 
-    fn command(&mut self, instance: &Instance, round: u32) -> Result<Instant> {
-        let ended = self.commands.reload(instance, self.scenario.means, round, Watch::Memory)?;
+    fn command(&mut self, instance: &Instance) -> Result<Instant> {
+        let ended = self.commands.reload(instance, self.scenario.means, Watch::Memory)?;
         *self.cell.codes.entry(ended.code).or_default() += 1;
         if let Some(way) = ended.way {
             *self.cell.ways.entry(way).or_default() += 1;

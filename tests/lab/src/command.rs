@@ -66,14 +66,8 @@ impl Commands {
         Ok(process::run(command, DEADLINE)?.expect_code(0)?.stdout.trim().to_owned())
     }
 
-    /// Makes the instance run the configuration that is on disk. `round` tells one call from another.
-    pub(crate) fn reload(
-        &self,
-        instance: &Instance,
-        means: Means,
-        round: u32,
-        watch: Watch,
-    ) -> Result<Ended> {
+    /// Makes the instance run the configuration that is on disk.
+    pub(crate) fn reload(&self, instance: &Instance, means: Means, watch: Watch) -> Result<Ended> {
         let began = Instant::now();
         match means {
             Means::Nothing => Ok(ended(began, None)),
@@ -92,31 +86,22 @@ impl Commands {
                 instance.signal(instance.pid()?, Signal::USR2)?;
                 Ok(ended(began, None))
             }
-            Means::Hareload(memory, args) => self.hareload(instance, memory, args, round, watch),
+            Means::Hareload(memory, args) => self.hareload(instance, memory, args, watch),
         }
     }
 
-    fn hareload(
-        &self,
-        instance: &Instance,
-        memory: Memory,
-        args: &[&str],
-        round: u32,
-        watch: Watch,
-    ) -> Result<Ended> {
+    fn hareload(&self, instance: &Instance, memory: Memory, args: &[&str], watch: Watch) -> Result<Ended> {
         let history = instance.dir().join("history");
         let hareload = Hareload::new(&self.binary)
             .instance(instance)
             .args(["--output", "json", "--history-dir"])
             .arg(history)
             .args(args);
-        let mut command = hareload.command();
         if memory == Memory::None {
-            // A state directory that nobody has used.
-            command = with_another_state(&command, &instance.dir().join(format!("state-{round}")));
+            forget_admin_sockets(&instance.state_dir())?;
         }
         let began = Instant::now();
-        let running = process::Running::start(command)?;
+        let running = hareload.spawn()?;
         let pid = running.pid();
         let watcher = (watch == Watch::Memory).then(|| thread::spawn(move || peak_of(pid)));
         let result = running.wait(DEADLINE)?;
@@ -126,27 +111,16 @@ impl Commands {
     }
 }
 
-/// The same command with another state directory: the option can be given once only.
-fn with_another_state(command: &Command, state: &Path) -> Command {
-    let mut other = Command::new(command.get_program());
-    let mut args = command.get_args();
-    while let Some(arg) = args.next() {
-        other.arg(arg);
-        if arg == "--state-dir" {
-            args.next();
-            other.arg(state);
+/// Removes the private admin sockets of the generations, so that sockets can't be had from there but only be borrowed.
+fn forget_admin_sockets(state: &Path) -> Result<()> {
+    // Before the first reload there is no such directory.
+    let Ok(entries) = fs::read_dir(state) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "sock") {
+            fs::remove_file(&path).with_context(|| format!("can't remove {}", path.display()))?;
         }
     }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => other.env(name, value),
-            None => other.env_remove(name),
-        };
-    }
-    if let Some(dir) = command.get_current_dir() {
-        other.current_dir(dir);
-    }
-    other
+    Ok(())
 }
 
 /// `haproxy -c` on the configuration that is on disk.

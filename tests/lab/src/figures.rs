@@ -65,6 +65,8 @@ pub(crate) struct Cell {
     pub(crate) last_old: Option<Spread>,
     /// The exit codes of the commands.
     pub(crate) codes: BTreeMap<i32, u32>,
+    /// How often a master had to be sent its signal again.
+    pub(crate) repeated: u32,
     /// Who served after the command: `new`, `old`, `nobody`.
     pub(crate) serves: BTreeMap<String, u32>,
     /// How hareload says that it handed over.

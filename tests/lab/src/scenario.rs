@@ -32,7 +32,7 @@ pub(crate) enum Means {
 pub(crate) enum Memory {
     /// It has started it, and has its private admin socket.
     Kept,
-    /// Nothing: each reload is the first one after installing it.
+    /// Not its private admin socket: sockets have to be borrowed, as at the first reload after installing hareload.
     None,
 }
 

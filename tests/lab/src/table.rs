@@ -73,6 +73,9 @@ fn cell(cell: &Cell) -> Vec<String> {
     if let Some(serves) = counts(&cell.serves, Clone::clone) {
         let _ = write!(exit, "; {serves} served");
     }
+    if cell.repeated > 0 {
+        let _ = write!(exit, "; signal repeated ×{}", cell.repeated);
+    }
     if cell.error.is_some() {
         exit += "; **given up**";
     }
