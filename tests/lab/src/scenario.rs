@@ -2,7 +2,7 @@
 //!
 //! Pure data. Read by `cell`.
 
-use hareload_testkit::config::Config;
+use hareload_testkit::config::{Admin, Config};
 
 /// Where every configuration listens.
 pub(crate) const PORT: u16 = 8080;
@@ -75,6 +75,11 @@ impl Scenario {
     /// Its configuration of a generation that is sound.
     pub(crate) fn sound(&self, marker: &str) -> Config {
         let config = Config::new().frontend(PORT).marker(marker);
+        let config = match self.means {
+            // No admin socket hands out its sockets: they can only be borrowed.
+            Means::Hareload(Memory::None, _) => config.admin(Admin::None),
+            _ => config,
+        };
         self.globals.iter().fold(config, |config, line| config.extra_global(line))
     }
 
