@@ -4,6 +4,7 @@
 //! names it, nothing is paused, nothing is left over, and where the way promises it nobody was lost.
 //!
 //! `HARELOAD_TEST_KILLS` is the number of instants for each row, `HARELOAD_TEST_SEED` replays one run.
+#![expect(clippy::disallowed_methods, reason = "a seed is taken from the clock, and printed")]
 
 use std::env;
 use std::fs;
