@@ -236,6 +236,7 @@ impl Preparation<'_> {
             kept: Vec::new(),
             configs: self.configs.to_vec(),
             cwd: self.old.cwd.clone(),
+            unix: self.old.unix.clone(),
         }
     }
 }

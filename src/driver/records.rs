@@ -73,6 +73,9 @@ pub struct Journal {
     pub configs: Vec<PathBuf>,
     /// Its working directory.
     pub cwd: Option<PathBuf>,
+    /// The old one's unix sockets, of which second names may exist that `kept` does not list yet.
+    #[serde(default)]
+    pub unix: Vec<PathBuf>,
 }
 
 /// The last handover, for those who waited for it.
@@ -148,6 +151,14 @@ impl<'a> Records<'a> {
         let paths = self.paths(number);
         for path in [paths.overlay, paths.admin, paths.pidfile, paths.lending] {
             let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Removes what writers that were killed have left half-written. The lock must be held: nobody writes then.
+    pub fn forget_half_written(&self) {
+        let entries = std::fs::read_dir(self.state.path()).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| files::is_half_written(&entry.file_name())) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 

@@ -63,6 +63,10 @@ pub(super) async fn leftovers(
         records.end_journal();
         return None;
     }
+    if journal.kept.is_empty() {
+        // It died before anything was spawned, between making the second names and writing them down.
+        journal.unix.iter().for_each(|path| files::forget_all_beside(path));
+    }
     timeline.note("hareload", format!("recovers the handover to generation {}", journal.number));
     let paths = records.paths(journal.number);
     let members = Rc::new(Members::marked(paths.pidfile.clone()));

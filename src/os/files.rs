@@ -18,6 +18,9 @@ const NEW_FILE_MODE: u32 = 0o644;
 /// How many links of one socket may have been left beside it by handovers that died.
 const MOST_KEPT: u32 = 1000;
 
+/// How the name of a file begins that is being written, until it is renamed.
+const HALF_WRITTEN: &str = ".hareload-";
+
 /// Why a file can't be read or replaced.
 #[derive(Debug, Error)]
 pub enum FileError {
@@ -130,7 +133,7 @@ pub fn replace_with_mode(
     }
     let directory = parent_of(&target);
     let mut temporary = tempfile::Builder::new()
-        .prefix(".hareload-")
+        .prefix(HALF_WRITTEN)
         .tempfile_in(directory)
         .map_err(|error| FileError::of(directory, error))?;
     let write = |file: &mut File| -> io::Result<()> {
@@ -155,6 +158,11 @@ pub fn replace_with_mode(
         Durability::Synced => File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail),
         Durability::Volatile => Ok(()),
     }
+}
+
+/// Whether a file of this name is one that [`replace`] writes and has not renamed.
+pub fn is_half_written(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes())
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -206,6 +214,25 @@ pub fn keep_beside(path: &Path) -> io::Result<Option<Kept>> {
         }
     }
     Err(io::Error::other(format!("{} has {MOST_KEPT} links beside it already", path.display())))
+}
+
+/// Removes every second name of the socket at `path` that [`keep_beside`] may have made.
+pub fn forget_all_beside(path: &Path) {
+    let inode =
+        |path: &Path| fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let Some(socket) = inode(path) else { return };
+    for n in 0..MOST_KEPT {
+        let mut kept = OsString::from(path);
+        kept.push(format!(".hareload-{n}"));
+        match inode(Path::new(&kept)) {
+            Some(other) if other == socket => {
+                let _ = fs::remove_file(&kept);
+            }
+            // Another socket's, which is not ours to forget.
+            Some(_) => {}
+            None => return,
+        }
+    }
 }
 
 /// Gives the socket its path back, over whatever is there now. Done twice it is an error: the link is gone.

@@ -131,11 +131,13 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
             None => child.env_remove(name),
         };
     }
+    let parent = super::process::myself();
     // SAFETY: runs in the child between fork and exec, and makes only async-signal-safe calls: sigaction,
-    // sigprocmask, close_range, fcntl. It allocates nothing and takes no lock.
+    // sigprocmask, prctl, getppid, close_range, fcntl. It allocates nothing and takes no lock.
     unsafe {
-        child.pre_exec(|| {
+        child.pre_exec(move || {
             forget_signals();
+            die_with(parent)?;
             close_all_on_exec();
             Ok(())
         });
@@ -152,6 +154,20 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
             Err(SpawnError::Other { program: command.program.clone(), source: io::Error::other(error) })
         }
     }
+}
+
+/// Ties the child to the life of its parent, over the exec and up to its own fork; prctl(2), PR_SET_PDEATHSIG.
+///
+/// Until the exec it does not look like a HAProxy: whoever cleans up after a hareload that was killed in between would
+/// not find it, and it would go on to bind and to serve beside the old one.
+fn die_with(parent: u32) -> io::Result<()> {
+    // SAFETY: two system calls that take and give numbers.
+    let orphaned = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) == -1
+            || libc::getppid().unsigned_abs() != parent
+    };
+    // The parent may have died before the call: nobody would send the signal then.
+    if orphaned { Err(io::Error::from_raw_os_error(libc::ESRCH)) } else { Ok(()) }
 }
 
 /// Default handlers and an empty mask. What is ignored stays ignored over an exec otherwise; execve(2).
