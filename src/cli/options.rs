@@ -103,7 +103,7 @@ pub struct ReloadArgs {
     /// What must work before the commit: http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND (repeatable)
     #[arg(long, value_name = "WHAT", value_parser = probe)]
     pub probe: Vec<Probe>,
-    /// How long health checks are given before the backends are compared with the old one's [default: 0s]
+    /// How long health checks are given before the backends are compared with the old one's [default: 0s: they are not]
     #[arg(long, value_name = "DURATION", env = "HARELOAD_SETTLE", value_parser = duration)]
     pub settle: Option<Duration>,
     /// How long the new one may take to bind, and again to answer [default: 60s to bind, 10s to answer]

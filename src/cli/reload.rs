@@ -91,25 +91,35 @@ pub(super) fn only(shared: &Shared) -> ReloadArgs {
     }
 }
 
+/// Says what happened. The exit code is that of the handover, also when nobody can read what is said about it.
 fn say(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<u8> {
+    let said = print(account, shared, form);
+    if let Err(error) = said {
+        let _ = output::aside(&format!("hareload: the result can't be printed: {error:#}"));
+    }
+    match account.outcome.interrupted {
+        // The undo is done and said: now the signal does what it was sent for.
+        Some(signal) => signals::die_of(signal),
+        None => Ok(account.exit_code),
+    }
+}
+
+fn print(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<()> {
     match form {
-        Form::Json => output::result(&json::account(account))?,
+        Form::Json => output::result(&json::account(account)),
         Form::Human => {
             if shared.verbose {
                 output::aside(&human::timeline(account))?;
             }
             let text = human::account(account);
             if account.exit_code != exit::DONE {
-                output::aside(&text)?;
-            } else if !shared.quiet {
-                output::result(&text)?;
+                output::aside(&text)
+            } else if shared.quiet {
+                Ok(())
+            } else {
+                output::result(&text)
             }
         }
-    }
-    match account.outcome.interrupted {
-        // The undo is done and said: now the signal does what it was sent for.
-        Some(signal) => signals::die_of(signal),
-        None => Ok(account.exit_code),
     }
 }
 

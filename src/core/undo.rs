@@ -69,7 +69,11 @@ impl Machine {
 
     fn linger(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.old.paused = false;
-        actions.extend([Action::RestoreSockets, Action::ReleaseSteering]);
+        actions.push(Action::RestoreSockets);
+        // What holds new connections off a new one stays on as long as it may listen.
+        if matches!(self.new, New::Absent | New::Running { deaf: true, .. }) {
+            actions.push(Action::ReleaseSteering);
+        }
         match self.new {
             New::Absent => self.back(now, actions),
             New::Running { .. } => {
@@ -123,12 +127,14 @@ impl Machine {
                 Back::Steer => self.new_leaves(now, actions),
                 Back::OldFirst | Back::NewLeaves | Back::OldAgain | Back::Linger => {}
             },
+            // One that was not live yet may bind after it was looked at, and one that dies loses its descriptors before
+            // its sockets are closed: of such a one only the end counts.
             Input::NewDeaf => {
-                if let New::Running { ref mut deaf, .. } = self.new {
+                if let New::Running { live: true, ref mut deaf, .. } = self.new {
                     *deaf = true;
-                }
-                if back == Back::NewLeaves {
-                    self.old_again(now, actions);
+                    if back == Back::NewLeaves {
+                        self.old_again(now, actions);
+                    }
                 }
             }
             Input::NewGone(_) => {
@@ -138,6 +144,7 @@ impl Machine {
                     Back::OldAgain => self.tell_old(Order::Resume, actions),
                     Back::Linger => {
                         self.tell_old(Order::Resume, actions);
+                        actions.push(Action::ReleaseSteering);
                         self.back(now, actions);
                     }
                 }

@@ -18,6 +18,7 @@ use crate::os::sockets::{self, Address, Kind};
 
 use super::records::{Listening, Records};
 use super::request::{Refused, Request};
+use super::texts::Texts;
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
@@ -147,10 +148,31 @@ impl Looking<'_> {
         let command = command_of(process)?;
         let own = command.pidfile.as_ref().map(|path| absolute(process, path));
         match own {
-            Some(own) if !same_file(&own, self.pidfile) && !own.starts_with(self.state_dir()) => {
-                Some(format!("a HAProxy that was started with another pidfile, {}", own.display()))
-            }
-            _ => None,
+            Some(own) if same_file(&own, self.pidfile) || own.starts_with(self.state_dir()) => None,
+            Some(own) if of_lost_state(&own) => None,
+            Some(own) => Some(format!("a HAProxy that was started with another pidfile, {}", own.display())),
+            None if self.is_ours_without_pidfile(process, &command) => None,
+            None => Some(
+                "a HAProxy that was started without a pidfile and with another configuration than is asked for; name \
+                 its configuration with --config if it is meant"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Whether a process that has no `-p` belongs here: by our records, by the configuration that is asked for, or by
+    /// the `pidfile` of its own.
+    fn is_ours_without_pidfile(&self, process: &Process, command: &CommandLine) -> bool {
+        let recorded =
+            self.records.current().is_some_and(|current| current.processes.contains(process.identity()));
+        let theirs: Vec<PathBuf> = command.configs.iter().map(|path| absolute(process, path)).collect();
+        let asked =
+            self.request.configs.iter().any(|asked| theirs.iter().any(|their| same_file(asked, their)));
+        recorded || asked || {
+            let config = Texts::read(&theirs, command.workdir.as_deref().map(Path::new)).config();
+            config.global.pidfile.is_some_and(|setting| {
+                setting.value().is_some_and(|path| same_file(&absolute(process, path), self.pidfile))
+            })
         }
     }
 
@@ -329,6 +351,13 @@ fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
         Some(workdir) if workdir.is_absolute() => workdir.join(path),
         _ => cwd.join(path),
     }
+}
+
+/// A private pidfile of hareload's whose state directory is gone: the process is known by the real pidfile only.
+fn of_lost_state(own: &Path) -> bool {
+    let name = own.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let private = name.strip_prefix("gen-").is_some_and(|rest| rest.ends_with(".pid"));
+    private && own.parent().is_some_and(|directory| !directory.join("current.json").exists())
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

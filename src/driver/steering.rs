@@ -38,11 +38,12 @@ impl Side {
     /// The TCP listeners of these processes.
     pub(super) fn of(processes: &[Rc<Process>]) -> io::Result<Side> {
         let mut side = Side::default();
-        for process in processes {
+        let last = processes.len().saturating_sub(1);
+        for (index, process) in processes.iter().enumerate() {
             let owned = match sockets::owned_by(process) {
                 Ok(owned) => owned,
-                // One that has just left is on no side.
-                Err(_) if !process.is_alive() => continue,
+                // One that has just left, or is about to, is on no side.
+                Err(_) if index != last || !process.is_alive() => continue,
                 Err(error) => return Err(error),
             };
             for (socket, listener) in owned {

@@ -11,7 +11,7 @@ use super::alerts::sanitise;
 use super::version::Version;
 
 /// The longest reply that is read; `show stat` has about 500 bytes a server, so this is some 30,000 servers.
-pub const MAX_REPLY: usize = 16 << 20;
+pub const MAX_REPLY: usize = 64 << 20;
 
 const EXCERPT: usize = 60;
 /// Names of proxies and servers are shown to people; longer ones are cut.

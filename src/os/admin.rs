@@ -15,7 +15,7 @@ use super::clock;
 use super::unix_path::ShortPath;
 
 /// The largest answer: `show stat` of 50,000 servers has about half of it.
-pub const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+pub const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// What ends every answer of an interactive session: the prompt on a line of its own. HAProxy's management guide,
 /// 9.3, command `prompt`.
