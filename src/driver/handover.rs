@@ -534,6 +534,8 @@ impl<'a> Handover<'a> {
         }
         self.records.end_journal();
         super::tidy(self.records);
+        // Perhaps not ours: that of one before us, which was killed while it committed.
+        files::forget_half_written(&self.old.pidfile);
         if let Some(worse) = self.worse.take()
             && !new_serves
         {

@@ -146,20 +146,22 @@ impl<'a> Records<'a> {
         numbers
     }
 
-    /// Removes the files of a generation of which no process is left.
+    /// Removes the files of a generation of which no process is left, with those that a HAProxy which was killed while
+    /// it bound has left beside: `gen-<n>.sock.<pid>.tmp`.
     pub fn forget_generation(&self, number: u64) {
-        let paths = self.paths(number);
-        for path in [paths.overlay, paths.admin, paths.pidfile, paths.lending] {
-            let _ = std::fs::remove_file(path);
+        let begins = format!("gen-{number}.");
+        let entries = std::fs::read_dir(self.state.path()).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&begins)) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 
     /// Removes what writers that were killed have left half-written. The lock must be held: nobody writes then.
     pub fn forget_half_written(&self) {
-        let entries = std::fs::read_dir(self.state.path()).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| files::is_half_written(&entry.file_name())) {
-            let _ = std::fs::remove_file(entry.path());
-        }
+        let overlays = self.numbers().into_iter().map(|number| self.paths(number).overlay);
+        let next = self.paths(self.next_number()).overlay;
+        let records = ["current.json", "journal.json", "last.json"].map(|name| self.state.join(name));
+        overlays.chain([next]).chain(records).for_each(|path| files::forget_half_written(&path));
     }
 
     /// The generation that serves, as far as we wrote it down.

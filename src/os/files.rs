@@ -133,7 +133,7 @@ pub fn replace_with_mode(
     }
     let directory = parent_of(&target);
     let mut temporary = tempfile::Builder::new()
-        .prefix(HALF_WRITTEN)
+        .prefix(&half_written(&target))
         .tempfile_in(directory)
         .map_err(|error| FileError::of(directory, error))?;
     let write = |file: &mut File| -> io::Result<()> {
@@ -160,9 +160,27 @@ pub fn replace_with_mode(
     }
 }
 
-/// Whether a file of this name is one that [`replace`] writes and has not renamed.
-pub fn is_half_written(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes())
+/// How the name of the file begins that is to become `target`.
+fn half_written(target: &Path) -> OsString {
+    let mut name = OsString::from(HALF_WRITTEN);
+    name.push(target.file_name().unwrap_or_default());
+    name.push("-");
+    name
+}
+
+/// Removes what a [`replace`] of `path` that was killed has left. Nobody else may be writing it: hold the lock.
+pub fn forget_half_written(path: &Path) {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let begins = half_written(&target);
+    let entries = fs::read_dir(parent_of(&target)).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let rest = name.as_encoded_bytes().strip_prefix(begins.as_encoded_bytes());
+        // The random end that tempfile gives: what is longer is the file of a longer name.
+        if rest.is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn parent_of(path: &Path) -> &Path {
