@@ -40,6 +40,9 @@ const LATER_LOOK: Duration = Duration::from_millis(10);
 /// How many looks are first ones.
 const FIRST_LOOKS: u32 = 30;
 
+/// How long an exit status may come after the command line is gone: the kernel frees the memory first.
+const ENDING: Duration = Duration::from_millis(50);
+
 /// Looks until the condition is true. There is no event for what is looked at here; the caller has the deadline.
 pub(super) async fn until(mut condition: impl FnMut() -> bool) {
     for _ in 0..FIRST_LOOKS {
@@ -80,14 +83,21 @@ pub(super) async fn new_gone(number: u64, launcher: Rc<Process>, members: Rc<Mem
             last = Some(exit);
         }
     }
-    // A daemon that ended before anybody had looked is known by its pidfile alone.
-    if let Some(pid) = members.written().first()
-        && *pid != launcher.pid()
+    // A daemon that ended before anybody had looked is known by its pidfile alone. One that is just ending has no command
+    // line any more, and no exit status yet.
+    if let Some(pid) = members.written().first().copied().filter(|pid| *pid != launcher.pid())
         && last == exit
-        && let Some(exit) = process::reap_adopted(*pid)
     {
-        let _ = events.send(Event::Note("new", format!("pid {pid} {exit}")));
-        last = Some(exit);
+        let mut found = None;
+        let look = until(|| {
+            found = process::reap_adopted(pid);
+            found.is_some()
+        });
+        let _ = time::timeout(ENDING, look).await;
+        if let Some(exit) = found {
+            let _ = events.send(Event::Note("new", format!("pid {pid} {exit}")));
+            last = Some(exit);
+        }
     }
     let _ = events.send(Event::NewGone { number, exit: last });
 }
