@@ -31,6 +31,8 @@ const QUESTION: Duration = Duration::from_secs(5);
 const ANSWERS: u32 = 64;
 /// Between two looks for it.
 const APART: Duration = Duration::from_millis(3);
+/// How often the pidfile is looked at again that the new one is about to write.
+const PIDFILE_AGAIN: Duration = Duration::from_millis(1);
 /// How often a question is repeated that was not answered as hoped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// How often the backends are compared.
@@ -91,6 +93,12 @@ impl Case {
                         continue;
                     }
                     return Err(format!("its admin socket is answered by pid {}, which is not it", info.pid));
+                }
+                // Up to 3.0 the spawned process writes the pidfile, and its daemon may be quicker than that: the commit
+                // needs what stands in it.
+                if !self.members.written().contains(&info.pid) {
+                    time::sleep_until(time::Instant::now() + PIDFILE_AGAIN).await;
+                    continue;
                 }
                 self.note(format!("live: pid {} answers, HAProxy {}", info.pid, info.version));
                 break;
