@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hareload::core::action::{Action, Order, Who};
+use hareload::core::action::{Action, Order, Stage, Who};
 use hareload::core::input::{Failure, Input, Refusal};
 use hareload::core::machine::{Found, Machine};
 use hareload::core::outcome::{Cause, Outcome, Rest, Verdict};
@@ -129,6 +129,7 @@ fn phases() -> Vec<(&'static str, Handover)> {
     let committed = || committing().after([Input::PidfileRenamed]);
     let draining = || committed().after([Input::OldRetired]);
     let old_first = || trial().proved(&STEPS[..5]).after([Input::Disproved(Step::Probes, why())]);
+    let aside = || trial().proved(&STEPS[..4]).after([Input::Interrupted(15)]);
     let steer = || old_first().after([Input::OldListens]);
     let leaves = || steer().after([Input::SteeredBack]);
     let again = || leaves().after([Input::NewDeaf]);
@@ -140,6 +141,7 @@ fn phases() -> Vec<(&'static str, Handover)> {
         ("draining", draining()),
         ("draining, old stopped", draining().late()),
         ("draining, old killed", draining().late().late()),
+        ("undoing aside", aside()),
         ("undoing old-first", old_first()),
         ("undoing steer", steer()),
         ("undoing new-leaves, retired", leaves()),
@@ -236,12 +238,13 @@ fn said(action: &Action) -> String {
         Action::Start { way, attempt } => format!("start {way} ({attempt})"),
         Action::Tell(who, order) => format!("{order:?} {who:?}").to_lowercase(),
         Action::Prove(step) => format!("prove {step}"),
+        Action::Journal(stage) => format!("journal {stage:?}").to_lowercase(),
+        Action::SteerBack(stands) => format!("steer back, old {stands:?}").to_lowercase(),
         Action::Finish(outcome) => format!("finish: {}", ended(outcome)),
         Action::LetNewFail
         | Action::WatchOldListens
         | Action::WatchOldRetired
         | Action::WatchNewDeaf
-        | Action::SteerBack
         | Action::ReleaseSteering
         | Action::RenamePidfile
         | Action::RestorePidfile
@@ -335,7 +338,7 @@ fn shared_sockets_are_never_paused_whatever_the_new_one_asks() {
 #[test]
 fn a_pause_that_does_not_help_is_taken_back() {
     let mut handover = Handover::by(&[Way::Pause]);
-    assert_eq!(handover.hear(Input::AsksPause), [PAUSE]);
+    assert_eq!(handover.hear(Input::AsksPause), [Action::Journal(Stage::Pausing), PAUSE]);
     let actions = handover.deadline();
     let stop = Action::Tell(Who::New, Order::Stop);
     assert_eq!(actions, [RESUME, stop, Action::WatchNewDeaf]);
@@ -378,7 +381,14 @@ fn a_new_one_that_dies_in_the_commit_gives_the_pidfile_back_first() {
 }
 
 fn found(committed: bool, old_alive: bool, new_alive: Option<bool>) -> (Machine, Vec<Action>) {
-    let found = Found { committed, old_alive, new_alive, way: Way::Overlap, limits: Limits::default() };
+    let found = Found {
+        committed,
+        old_alive,
+        new_alive,
+        way: Way::Overlap,
+        stage: Stage::Forward,
+        limits: Limits::default(),
+    };
     Machine::recover(Duration::ZERO, found)
 }
 

@@ -1,5 +1,7 @@
 //! What the machine can ask the driver to do. The driver carries the actions out in order and decides nothing.
 
+use serde::{Deserialize, Serialize};
+
 use super::outcome::Outcome;
 use super::phase::Step;
 use super::plan::Way;
@@ -28,6 +30,31 @@ pub enum Order {
     Kill,
 }
 
+/// Where the old one's sockets stand among those that share an address with them (SO_REUSEPORT). Members are counted in
+/// the order of their listen(2), and that is what new connections are steered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stands {
+    /// Before the new one's: it has listened all the time.
+    First,
+    /// Behind them: it was paused, and has listened again since.
+    Behind,
+}
+
+/// What can't be seen of the two processes after a crash, and so is written down before it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Nothing of the following.
+    #[default]
+    Forward,
+    /// The old one is told to pause; it may have done so, or may yet.
+    Pausing,
+    /// The old one was paused and is told to listen again: from here its sockets stand behind the new one's.
+    Returning,
+    /// The new one is committed though it is not proven: there is no way back.
+    Kept,
+}
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -51,8 +78,10 @@ pub enum Action {
     WatchOldRetired,
     /// Report [`super::input::Input::NewDeaf`] once the new one holds no listener.
     WatchNewDeaf,
-    /// Steer new connections to the old one and let the new one's queues run empty.
-    SteerBack,
+    /// Write down how far it has come, for whoever comes after a crash.
+    Journal(Stage),
+    /// Steer new connections to the old one, which stands there, and let the new one's queues run empty.
+    SteerBack(Stands),
     /// Take any steering off.
     ReleaseSteering,
     /// The commit: rename the pidfile.

@@ -6,17 +6,28 @@
 
 use std::time::Duration;
 
-use super::action::{Action, Order, Who};
+use super::action::{Action, Order, Stage, Who};
 use super::input::{Input, Refusal};
 use super::outcome::{Cause, Outcome, Rest, Tried, Verdict};
 use super::phase::{Phase, Told};
 use super::plan::{Limits, Plan, Way};
 
+/// Whether the old one accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Pause {
+    /// It was not told to pause, or was seen to listen since.
+    No,
+    /// It was told to pause, and may have done so.
+    Told,
+    /// It was seen to have left LISTEN.
+    Seen,
+}
+
 /// What is known of the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Old {
-    /// It was told to pause and has not been seen to listen again.
-    pub(super) paused: bool,
+    /// Whether it is paused.
+    pub(super) paused: Pause,
     /// No process of it is left.
     pub(super) gone: bool,
     /// It was seen to have closed its listeners after the commit.
@@ -79,6 +90,8 @@ pub struct Found {
     pub new_alive: Option<bool>,
     /// The way that was being taken.
     pub way: Way,
+    /// How far it had come, by the journal.
+    pub stage: Stage,
     /// The deadlines.
     pub limits: Limits,
 }
@@ -98,7 +111,7 @@ impl Machine {
                 limits: Limits::default(),
             },
             attempt: 0,
-            old: Old { paused: false, gone: false, retired: false },
+            old: Old { paused: Pause::No, gone: false, retired: false },
             new: New::Absent,
             then: Then::End,
             cause: None,
@@ -117,8 +130,12 @@ impl Machine {
         machine.plan.limits = found.limits;
         machine.cause = Some(Cause::Crashed);
         machine.old.gone = !found.old_alive;
-        // Nobody knows whether it was paused; a resume is harmless, so it is taken as paused where it may have been.
-        machine.old.paused = found.way.may_pause() && found.old_alive;
+        machine.old.paused = match found.stage {
+            _ if !found.old_alive => Pause::No,
+            Stage::Forward => Pause::No,
+            Stage::Pausing | Stage::Kept => Pause::Told,
+            Stage::Returning => Pause::Seen,
+        };
         machine.new = match found.new_alive {
             None => New::Absent,
             Some(live) => New::Running { bound: true, live, told: Told::Nothing, deaf: false },
@@ -127,7 +144,7 @@ impl Machine {
         match (found.committed, found.new_alive) {
             // The commit is taken for the proof, as long as the new one answers.
             (true, Some(live)) => {
-                machine.proven = live;
+                machine.proven = live && found.stage != Stage::Kept;
                 machine.cause = None;
                 machine.committed(now, &mut actions);
             }
@@ -138,6 +155,7 @@ impl Machine {
                 }
                 machine.undo(now, Cause::Crashed, Then::End, &mut actions);
             }
+            (false, Some(true)) if found.stage == Stage::Kept => machine.keep_new(now, &mut actions),
             (false, _) => machine.undo(now, Cause::Crashed, Then::End, &mut actions),
         }
         (machine, actions)
@@ -264,8 +282,9 @@ impl Machine {
         if self.old.gone {
             return;
         }
-        if order == Order::Pause {
-            self.old.paused = true;
+        if order == Order::Pause && self.old.paused == Pause::No {
+            self.old.paused = Pause::Told;
+            actions.push(Action::Journal(Stage::Pausing));
         }
         actions.push(Action::Tell(Who::Old, order));
     }

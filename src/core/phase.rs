@@ -44,6 +44,9 @@ impl fmt::Display for Step {
 /// One step of the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Back {
+    /// The old one was told to pause and may yet do so: it is waited for, since an old one that listens again stands
+    /// elsewhere among the sockets than one that has listened all the time.
+    Aside,
     /// The old one was alone off the air: it must listen before the new one may leave.
     OldFirst,
     /// New connections are steered to the old one again.

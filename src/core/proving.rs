@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::action::{Action, Order};
 use super::input::Input;
-use super::machine::{Again, Due, Machine, New, Then};
+use super::machine::{Again, Due, Machine, New, Pause, Then};
 use super::outcome::{Cause, Verdict};
 use super::phase::{Phase, Step};
 use super::plan::Way;
@@ -51,6 +51,9 @@ impl Machine {
         {
             *live = true;
         }
+        if done == Step::Alone && !self.old.gone {
+            self.old.paused = Pause::Seen;
+        }
         let proofs = self.proofs();
         let mut rest = proofs.iter().copied().skip_while(|step| *step != done).skip(1);
         // Without an old one there is nobody to steer away from, and nobody to pause.
@@ -82,7 +85,7 @@ impl Machine {
             }
             Input::OldGone => {
                 self.old.gone = true;
-                self.old.paused = false;
+                self.old.paused = Pause::No;
                 if matches!(step, Step::Steer | Step::Alone) {
                     self.next_proof(now, step, actions);
                 }
@@ -131,7 +134,7 @@ impl Machine {
             }
             Input::OldGone => {
                 self.old.gone = true;
-                self.old.paused = false;
+                self.old.paused = Pause::No;
             }
             Input::Interrupted(signal) => self.interrupted = Some(signal),
             Input::Tick => match self.tick(now) {
@@ -172,6 +175,8 @@ impl Machine {
         }
         self.cause = Some(cause);
         actions.push(Action::ReleaseSteering);
+        // Both serve then, if it hears; the pidfile names it.
+        self.tell_old(Order::Resume, actions);
         self.finish(Verdict::Unproven, self.old_rest(), actions);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::action::{Action, Order};
 use super::input::{Failure, Input};
-use super::machine::{Again, Due, Machine, New, Then};
+use super::machine::{Again, Due, Machine, New, Pause, Then};
 use super::outcome::Cause;
 use super::phase::{Phase, Told};
 use super::plan::Way;
@@ -32,7 +32,7 @@ impl Machine {
             Input::AsksPause => self.asked_to_pause(now, actions),
             // Its exit follows and is the truth; the old one may listen again meanwhile, which is harmless to say.
             Input::GaveUp => {
-                if self.old.paused {
+                if self.old.paused != Pause::No {
                     self.tell_old(Order::Resume, actions);
                 }
             }
@@ -55,7 +55,10 @@ impl Machine {
             }
             Input::Tick => match self.tick(now) {
                 Due::Deadline => {
-                    let cause = if self.old.paused { Cause::PauseInVain } else { Cause::NotBound };
+                    let cause = match self.old.paused {
+                        Pause::No => Cause::NotBound,
+                        Pause::Told | Pause::Seen => Cause::PauseInVain,
+                    };
                     self.undo(now, cause, Then::End, actions);
                 }
                 Due::Again | Due::Nothing => {}
@@ -80,7 +83,7 @@ impl Machine {
     fn asked_to_pause(&mut self, now: Duration, actions: &mut Vec<Action>) {
         match self.way() {
             Some(Way::Pause) if !self.old.gone => {
-                if !self.old.paused {
+                if self.old.paused == Pause::No {
                     self.deadline = self.deadline.min(now + self.plan.limits.pause);
                 }
                 // As often as it asks: 2.2.9 and 2.4.0 miss signals.

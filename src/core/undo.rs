@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use super::action::{Action, Order};
+use super::action::{Action, Order, Stage, Stands};
 use super::input::{Failure, Input, Refusal};
-use super::machine::{Again, Due, Machine, New, Then};
+use super::machine::{Again, Due, Machine, New, Pause, Then};
 use super::outcome::{Cause, Rest, Tried, Verdict};
-use super::phase::{Back, Phase, Told};
+use super::phase::{Back, Phase, Step, Told};
 use super::plan::Way;
 
 impl Machine {
@@ -23,29 +23,50 @@ impl Machine {
         if self.old.gone && alone {
             return self.keep_new(now, actions);
         }
-        // Harmless when it was not paused, and the one thing that must never be forgotten.
-        self.tell_old(Order::Resume, actions);
         match (self.way(), alone, self.old.paused) {
-            (Some(Way::Trial), true, true) => {
-                self.enter(now, Phase::Undoing(Back::OldFirst), self.plan.limits.listen_again, Again::Repeat);
-                actions.push(Action::WatchOldListens);
+            (Some(Way::Trial), true, Pause::Told) => self.aside(now, actions),
+            (Some(Way::Trial), true, Pause::Seen) => self.old_first(now, actions),
+            // Harmless when it was not paused, and the one thing that must never be forgotten.
+            (Some(Way::Trial), true, Pause::No) => {
+                self.tell_old(Order::Resume, actions);
+                self.steer_back(now, actions);
             }
-            (Some(Way::Trial), true, false) => self.steer_back(now, actions),
-            _ => self.new_leaves(now, actions),
+            _ => {
+                self.tell_old(Order::Resume, actions);
+                self.new_leaves(now, actions);
+            }
         }
     }
 
+    /// The pause that is under way is seen through: only then is it known where the old one stands.
+    fn aside(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.enter(now, Phase::Undoing(Back::Aside), self.plan.limits.proof, Again::Repeat);
+        self.tell_old(Order::Pause, actions);
+        actions.push(Action::Prove(Step::Alone));
+    }
+
+    fn old_first(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.enter(now, Phase::Undoing(Back::OldFirst), self.plan.limits.listen_again, Again::Repeat);
+        actions.push(Action::Journal(Stage::Returning));
+        self.tell_old(Order::Resume, actions);
+        actions.push(Action::WatchOldListens);
+    }
+
     /// There is no way back: the new one serves, unproven as it is.
-    fn keep_new(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn keep_new(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.proven = false;
         // Clients may be steered to the old one already, by this way back or by that of one that has crashed.
-        actions.push(Action::ReleaseSteering);
+        actions.extend([Action::ReleaseSteering, Action::Journal(Stage::Kept)]);
         self.commit(now, actions);
     }
 
     fn steer_back(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.enter(now, Phase::Undoing(Back::Steer), self.plan.limits.proof, Again::Never);
-        actions.push(Action::SteerBack);
+        let stands = match self.old.paused {
+            Pause::No | Pause::Told => Stands::First,
+            Pause::Seen => Stands::Behind,
+        };
+        actions.push(Action::SteerBack(stands));
     }
 
     fn new_leaves(&mut self, now: Duration, actions: &mut Vec<Action>) {
@@ -68,7 +89,7 @@ impl Machine {
     }
 
     fn linger(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        self.old.paused = false;
+        self.old.paused = Pause::No;
         actions.push(Action::RestoreSockets);
         // What holds new connections off a new one stays on as long as it may listen.
         if matches!(self.new, New::Absent | New::Running { deaf: true, .. }) {
@@ -116,16 +137,20 @@ impl Machine {
     pub(super) fn undoing(&mut self, now: Duration, back: Back, input: Input, actions: &mut Vec<Action>) {
         match input {
             Input::OldListens => match back {
-                Back::OldFirst => {
-                    self.old.paused = false;
-                    self.steer_back(now, actions);
-                }
+                Back::OldFirst => self.steer_back(now, actions),
                 Back::OldAgain => self.linger(now, actions),
-                Back::Steer | Back::NewLeaves | Back::Linger => {}
+                Back::Aside | Back::Steer | Back::NewLeaves | Back::Linger => {}
+            },
+            Input::Proved(Step::Alone) => match back {
+                Back::Aside => {
+                    self.old.paused = Pause::Seen;
+                    self.old_first(now, actions);
+                }
+                Back::OldFirst | Back::Steer | Back::NewLeaves | Back::OldAgain | Back::Linger => {}
             },
             Input::SteeredBack => match back {
                 Back::Steer => self.new_leaves(now, actions),
-                Back::OldFirst | Back::NewLeaves | Back::OldAgain | Back::Linger => {}
+                Back::Aside | Back::OldFirst | Back::NewLeaves | Back::OldAgain | Back::Linger => {}
             },
             // One that was not live yet may bind after it was looked at, and one that dies loses its descriptors before
             // its sockets are closed: of such a one only the end counts.
@@ -140,7 +165,9 @@ impl Machine {
             Input::NewGone(_) => {
                 self.new = New::Absent;
                 match back {
-                    Back::OldFirst | Back::Steer | Back::NewLeaves => self.old_again(now, actions),
+                    Back::Aside | Back::OldFirst | Back::Steer | Back::NewLeaves => {
+                        self.old_again(now, actions);
+                    }
                     Back::OldAgain => self.tell_old(Order::Resume, actions),
                     Back::Linger => {
                         self.tell_old(Order::Resume, actions);
@@ -151,10 +178,10 @@ impl Machine {
             }
             Input::OldGone => {
                 self.old.gone = true;
-                self.old.paused = false;
+                self.old.paused = Pause::No;
                 match back {
                     // The new one was not told anything yet: it stays.
-                    Back::OldFirst | Back::Steer => self.keep_new(now, actions),
+                    Back::Aside | Back::OldFirst | Back::Steer => self.keep_new(now, actions),
                     Back::NewLeaves => {}
                     Back::OldAgain | Back::Linger => {
                         actions.push(Action::ReleaseSteering);
@@ -185,6 +212,7 @@ impl Machine {
 
     fn say_again(&mut self, back: Back, actions: &mut Vec<Action>) {
         match back {
+            Back::Aside => self.tell_old(Order::Pause, actions),
             Back::OldFirst | Back::OldAgain => self.tell_old(Order::Resume, actions),
             Back::NewLeaves => {
                 if let New::Running { told, .. } = self.new {
@@ -197,8 +225,8 @@ impl Machine {
 
     fn back_too_slowly(&mut self, now: Duration, back: Back, actions: &mut Vec<Action>) {
         match back {
-            // The old one can't be had back, and the new one serves: it stays.
-            Back::OldFirst => self.keep_new(now, actions),
+            // The old one can't be had back, or hears nothing, and the new one serves: it stays.
+            Back::Aside | Back::OldFirst => self.keep_new(now, actions),
             Back::Steer => self.new_leaves(now, actions),
             Back::NewLeaves => {
                 let New::Running { told, .. } = self.new else { return self.old_again(now, actions) };

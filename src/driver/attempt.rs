@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::account::Named;
+use crate::core::action::Stage;
 use crate::core::input::Failure;
 use crate::haproxy::alerts::{self, About, Alert, BindAddress, Level};
 use crate::haproxy::argv::Launch;
@@ -96,6 +97,8 @@ pub(super) struct Attempt {
     pub(super) lender: Option<Lender>,
     /// The old one's unix sockets.
     pub(super) kept: Vec<Kept>,
+    /// What is written down of it.
+    pub(super) journal: Journal,
 }
 
 /// What an attempt needs to know.
@@ -181,6 +184,7 @@ impl Preparation<'_> {
             herald: None,
             lender: None,
             kept: kept.clone(),
+            journal,
         };
         let herald = Herald::start(&HEARD_SIGNALS).map_err(|error| before(format!("the herald: {error}")))?;
         let transfer_from = match &chosen.source {
@@ -237,6 +241,8 @@ impl Preparation<'_> {
             configs: self.configs.to_vec(),
             cwd: self.old.cwd.clone(),
             unix: self.old.unix.clone(),
+            steered: chosen.steered,
+            stage: Stage::Forward,
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time;
 
 use crate::core::account::{Account, Named, SCHEMA};
-use crate::core::action::{Action, Order, Who};
+use crate::core::action::{Action, Order, Stage, Stands, Who};
 use crate::core::exit;
 use crate::core::input::{Failure, Input};
 use crate::core::machine::Machine;
@@ -56,7 +56,6 @@ pub(super) struct Handover<'a> {
     window: Option<Window>,
     drains: bool,
     worse: Option<String>,
-    paused: bool,
     last_told: Option<(Who, Order)>,
     outcome: Option<Outcome>,
     proof: Option<AbortHandle>,
@@ -98,7 +97,6 @@ impl<'a> Handover<'a> {
             window: None,
             drains: false,
             worse: None,
-            paused: false,
             last_told: None,
             outcome: None,
             proof: None,
@@ -200,7 +198,6 @@ impl<'a> Handover<'a> {
         match event {
             Event::Input(input) => {
                 if input == Input::Proved(Step::Alone) {
-                    self.paused = true;
                     self.release();
                 }
                 if let Input::Proved(step) = &input {
@@ -272,7 +269,8 @@ impl<'a> Handover<'a> {
                     ));
                 }
             }
-            Action::SteerBack => self.steer_back(),
+            Action::Journal(stage) => self.write_down(stage),
+            Action::SteerBack(stands) => self.steer_back(stands),
             Action::ReleaseSteering => {
                 self.drop_proof();
                 self.release();
@@ -433,7 +431,16 @@ impl<'a> Handover<'a> {
         }
     }
 
-    fn steer_back(&mut self) {
+    /// A stage that can't be written down is not waited for: it only matters if hareload dies as well.
+    fn write_down(&mut self, stage: Stage) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.journal.stage = stage;
+        if let Err(error) = self.records.set_journal(&attempt.journal) {
+            self.notes.push(format!("the journal can't be written: {error}"));
+        }
+    }
+
+    fn steer_back(&mut self, stands: Stands) {
         self.drop_proof();
         let steered = self.attempt.as_ref().is_some_and(|attempt| attempt.chosen.steered);
         let sides = if steered { self.sides().ok() } else { None };
@@ -441,8 +448,10 @@ impl<'a> Handover<'a> {
             self.inputs.push_back(Input::SteeredBack);
             return;
         };
-        // One that was paused has listened again after the new one, and stands behind it.
-        let first = if self.paused { First::Leaving } else { First::Staying };
+        let first = match stands {
+            Stands::First => First::Staying,
+            Stands::Behind => First::Leaving,
+        };
         let events = self.events.clone();
         tokio::task::spawn_local(async move {
             if let Err(error) = steering::shift(&new, &old, first).await {

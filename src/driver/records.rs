@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::core::account::Account;
+use crate::core::action::Stage;
 use crate::core::plan::Way;
 use crate::os::files::{self, Durability, FileError, Kept};
 use crate::os::process::Identity;
@@ -76,6 +77,12 @@ pub struct Journal {
     /// The old one's unix sockets, of which second names may exist that `kept` does not list yet.
     #[serde(default)]
     pub unix: Vec<PathBuf>,
+    /// Whether new connections are steered.
+    #[serde(default)]
+    pub steered: bool,
+    /// How far it has come.
+    #[serde(default)]
+    pub stage: Stage,
 }
 
 /// The last handover, for those who waited for it.

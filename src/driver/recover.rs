@@ -10,7 +10,6 @@ use tokio::task::LocalSet;
 
 use crate::core::account::Account;
 use crate::core::machine::{Found, Machine};
-use crate::core::plan::Way;
 use crate::haproxy::argv::{CommandLine, Mode};
 use crate::haproxy::pidfile;
 use crate::haproxy::runtime::Info;
@@ -91,7 +90,7 @@ pub(super) async fn leftovers(
     let chosen = Chosen {
         way: journal.way,
         source: None,
-        steered: journal.way == Way::Trial,
+        steered: journal.steered,
         reason: "taken up after a crash".to_owned(),
     };
     let survey = Survey { chosen: vec![chosen.clone()], admin: None, version: None };
@@ -100,6 +99,7 @@ pub(super) async fn leftovers(
         old_alive: !old.processes.is_empty(),
         new_alive,
         way: journal.way,
+        stage: journal.stage,
         limits: request.limits.clone(),
     };
     let mut handover = Handover::new(
@@ -126,6 +126,7 @@ pub(super) async fn leftovers(
         herald: None,
         lender: None,
         kept: journal.kept.clone(),
+        journal,
     });
     let (machine, actions) = Machine::recover(timeline.now(), found);
     handover.machine = machine;

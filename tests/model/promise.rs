@@ -57,7 +57,8 @@ pub(crate) fn may(state: &State, action: &Action) -> Kept {
         | Action::WatchOldListens
         | Action::WatchOldRetired
         | Action::WatchNewDeaf
-        | Action::SteerBack
+        | Action::Journal(_)
+        | Action::SteerBack(_)
         | Action::ReleaseSteering
         | Action::RenamePidfile
         | Action::RestoreSockets
@@ -141,8 +142,16 @@ pub(crate) fn always(state: &State) -> Kept {
             hold(answer.is_empty() && early == *machine, "a tick that comes early means nothing")?;
         }
     }
+    hold(held_back(state), "until it is live, nobody is sent to a new one that is tried")?;
     let died = world.past.old_died || world.past.new_died;
     hold(died || somebody_listens(state), "somebody listens as long as nobody dies")
+}
+
+/// A client in the queue of one that ends before it accepts is lost.
+fn held_back(state: &State) -> bool {
+    let world = &state.world;
+    let tried = world.way == Some(Way::Trial) && world.new == New::Bound;
+    !tried || world.steering == Steering::ToOld || world.old != Old::Serving
 }
 
 /// In the way of that name the pause is an outage by design, as long as it is meant to last.

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use hareload::core::action::{Action, Order, Who};
+use hareload::core::action::{Action, Order, Stage, Stands, Who};
 use hareload::core::input::{Failure, Input, Refusal};
 use hareload::core::machine::{Found, Machine};
 use hareload::core::phase::{Phase, Step};
@@ -125,6 +125,10 @@ pub(crate) struct World {
     pub(crate) new: New,
     pub(crate) pidfile: Pidfile,
     pub(crate) steering: Steering,
+    /// Where the old one's sockets stand beside the new one's.
+    pub(crate) stands: Stands,
+    /// What the journal says.
+    pub(crate) stage: Stage,
     pub(crate) herald: Herald,
     pub(crate) runner: Runner,
     /// The way that is taken, or was last.
@@ -175,6 +179,8 @@ impl State {
             new: New::Absent,
             pidfile: Pidfile::Old,
             steering: Steering::None,
+            stands: Stands::First,
+            stage: Stage::Forward,
             herald: Herald::Present,
             runner: Runner::Hareload,
             way: None,
@@ -324,7 +330,9 @@ impl State {
             if self.can_prove(step) {
                 hears(Input::Proved(step), &|world| {
                     world.asked.proof = None;
-                    world.past.proofs.push(step);
+                    if !world.past.proofs.contains(&step) {
+                        world.past.proofs.push(step);
+                    }
                 });
             }
         }
@@ -375,6 +383,7 @@ impl State {
             old_alive: self.world.old != Old::Gone,
             new_alive: self.world.new.alive().then_some(self.world.new == New::Live),
             way,
+            stage: self.world.stage,
             limits: plan.limits.clone(),
         };
         let mut state = self.clone();
@@ -430,6 +439,10 @@ impl World {
         self.past.new_died = false;
         self.past.new_told_to_leave = false;
         self.past.proofs.clear();
+        self.stands = Stands::First;
+        self.stage = Stage::Forward;
+        // What joins gets nothing until it is steered to.
+        self.steering = if way == Way::Trial { Steering::ToOld } else { Steering::None };
     }
 
     /// A word was said, whether or not it is heard.
@@ -465,9 +478,12 @@ impl World {
             Action::WatchOldListens => self.asked.old_listens = true,
             Action::WatchOldRetired => self.asked.old_retired = true,
             Action::WatchNewDeaf => self.asked.new_deaf = true,
-            Action::SteerBack => {
+            Action::Journal(stage) => self.stage = *stage,
+            Action::SteerBack(stands) => {
                 self.asked.proof = None;
-                self.steering = Steering::ToOld;
+                // Where nobody else listens, no place is the wrong one.
+                let right = *stands == self.stands || !self.new.listens();
+                self.steering = if right { Steering::ToOld } else { Steering::ToNew };
                 self.asked.steered_back = true;
             }
             Action::ReleaseSteering => {
@@ -487,6 +503,9 @@ impl World {
     fn old_hears(&mut self, order: Order) {
         // Where the new one took the ports that the pause had freed, the old one can't have them back yet.
         let taken = self.way == Some(Way::Pause) && self.new.listens();
+        if (self.old, order) == (Old::Paused, Order::Resume) && self.new.listens() {
+            self.stands = Stands::Behind;
+        }
         self.old = match (self.old, order) {
             (Old::Gone, _) | (_, Order::Stop | Order::Kill) => Old::Gone,
             (Old::Serving, Order::Pause) => Old::Paused,
