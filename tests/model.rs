@@ -1,9 +1,11 @@
 //! The core against a model of the world, explored to the end: every order of everything that can happen.
 //!
-//! `world` is what the two HAProxies, the pidfile and hareload itself can do; `promise` is what must hold whatever
-//! they do; `explore` goes through every state that can be reached. Nothing is sampled. A broken promise is reported
-//! with the shortest story that leads to it.
+//! `world` is what the two HAProxies, the pidfile and hareload itself are, `events` what they can do; `promise` is what
+//! must hold whatever they do; `explore` goes through every state that can be reached. Nothing is sampled. A broken
+//! promise is reported with the shortest story that leads to it.
 
+#[path = "model/events.rs"]
+mod events;
 #[path = "model/explore.rs"]
 mod explore;
 #[path = "model/promise.rs"]

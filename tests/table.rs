@@ -4,99 +4,25 @@
 //! what is not there is ignored by the machine. When the machine changes on purpose, look at the difference, then
 //! accept it with `HARELOAD_ACCEPT_TABLE=1 cargo test --test table`.
 
+#[path = "table/handover.rs"]
+mod handover;
+#[path = "table/stories.rs"]
+mod stories;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hareload::core::action::{Action, Order, Stage, Who};
+use hareload::core::action::Action;
 use hareload::core::input::{Failure, Input, Refusal};
-use hareload::core::machine::{Found, Machine};
-use hareload::core::outcome::{Cause, Outcome, Rest, Verdict};
+use hareload::core::machine::Machine;
+use hareload::core::outcome::{Outcome, Verdict};
 use hareload::core::phase::{Back, Phase, Step, Told};
-use hareload::core::plan::{AfterDrain, Drain, Limits, Plan, Way};
+use hareload::core::plan::Way;
+
+use handover::{Handover, STEPS, other, plan, why};
 
 /// Where the committed table stands.
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/table.txt");
-
-fn why() -> String {
-    "why".to_owned()
-}
-
-fn plan(ways: &[Way]) -> Plan {
-    let drain = Drain::Wait { limit: Duration::from_secs(30), then: AfterDrain::Stop };
-    Plan { ways: ways.to_vec(), dwell: Duration::from_secs(5), drain, limits: Limits::default() }
-}
-
-fn other() -> Failure {
-    Failure::Other(why())
-}
-
-/// A handover on its way, led by what it hears.
-#[derive(Clone)]
-struct Handover {
-    machine: Machine,
-    now: Duration,
-}
-
-impl Handover {
-    fn of(plan: Plan) -> Handover {
-        let mut handover = Handover { machine: Machine::new(Duration::ZERO), now: Duration::ZERO };
-        let _ = handover.hear(Input::Planned(plan));
-        handover
-    }
-
-    fn by(ways: &[Way]) -> Handover {
-        Handover::of(plan(ways))
-    }
-
-    fn hear(&mut self, input: Input) -> Vec<Action> {
-        self.machine.step(self.now, input)
-    }
-
-    /// The next time that the machine has named comes.
-    fn wake(&mut self) -> Vec<Action> {
-        self.now = self.machine.wakes_at().unwrap_or(self.now);
-        self.hear(Input::Tick)
-    }
-
-    /// The phase's deadline comes; what is repeated until then is left out. A harder word within the phase is one too.
-    fn deadline(&mut self) -> Vec<Action> {
-        let phase = self.machine.phase();
-        let first = self.wake();
-        let mut actions = first.clone();
-        while phase != Phase::Done && self.machine.phase() == phase && actions == first {
-            actions = self.wake();
-        }
-        actions
-    }
-
-    fn after(mut self, inputs: impl IntoIterator<Item = Input>) -> Handover {
-        for input in inputs {
-            let _ = self.hear(input);
-        }
-        self
-    }
-
-    fn late(mut self) -> Handover {
-        let _ = self.deadline();
-        self
-    }
-
-    fn proved(self, steps: &[Step]) -> Handover {
-        let proofs = steps.iter().copied().map(Input::Proved);
-        self.after([Input::Bound]).after(proofs)
-    }
-}
-
-const STEPS: [Step; 8] = [
-    Step::Live,
-    Step::Listeners,
-    Step::Health,
-    Step::Steer,
-    Step::Alone,
-    Step::Probes,
-    Step::Dwell,
-    Step::Confirm,
-];
 
 /// Every phase, with the shortest way to it.
 fn phases() -> Vec<(&'static str, Handover)> {
@@ -306,120 +232,4 @@ fn the_table_has_every_phase() {
     for phase in all {
         assert!(reached.contains(&phase), "{phase:?} has no rows");
     }
-}
-
-fn verdict(actions: &[Action]) -> Option<&Verdict> {
-    actions.iter().find_map(|action| match action {
-        Action::Finish(outcome) => Some(&outcome.verdict),
-        _ => None,
-    })
-}
-
-const RESUME: Action = Action::Tell(Who::Old, Order::Resume);
-const PAUSE: Action = Action::Tell(Who::Old, Order::Pause);
-const RETIRE: Action = Action::Tell(Who::Old, Order::Retire);
-
-#[test]
-fn the_old_one_retires_only_after_the_pidfile_names_the_new_one() {
-    let mut handover = Handover::by(&[Way::Overlap]).proved(&STEPS[..3]).after([Input::Proved(Step::Probes)]);
-    let _ = handover.deadline();
-    let asked = handover.hear(Input::Proved(Step::Confirm));
-    assert_eq!(asked, [Action::RenamePidfile]);
-    let committed = handover.hear(Input::PidfileRenamed);
-    assert_eq!(committed, [Action::ForgetSockets, RETIRE, Action::WatchOldRetired]);
-}
-
-#[test]
-fn shared_sockets_are_never_paused_whatever_the_new_one_asks() {
-    let mut handover = Handover::by(&[Way::Shared, Way::Pause]);
-    assert_eq!(handover.hear(Input::AsksPause), [Action::LetNewFail]);
-}
-
-#[test]
-fn a_pause_that_does_not_help_is_taken_back() {
-    let mut handover = Handover::by(&[Way::Pause]);
-    assert_eq!(handover.hear(Input::AsksPause), [Action::Journal(Stage::Pausing), PAUSE]);
-    let actions = handover.deadline();
-    let stop = Action::Tell(Who::New, Order::Stop);
-    assert_eq!(actions, [RESUME, stop, Action::WatchNewDeaf]);
-    assert_eq!(handover.now, Limits::default().pause);
-}
-
-#[test]
-fn the_next_way_is_taken_once_the_old_one_listens() {
-    let mut handover = Handover::by(&[Way::Shared, Way::Overlap]);
-    let undone = handover.hear(Input::NewGone(Failure::Transfer(why())));
-    assert!(undone.contains(&RESUME));
-    let next = handover.hear(Input::OldListens);
-    assert_eq!(next.last(), Some(&Action::Start { way: Way::Overlap, attempt: 1 }));
-}
-
-#[test]
-fn a_refused_configuration_touches_nothing_and_tries_no_other_way() {
-    let mut handover = Handover::by(&[Way::Shared, Way::Overlap]);
-    let _ = handover.hear(Input::NewGone(Failure::Configuration(why())));
-    let actions = handover.hear(Input::OldListens);
-    assert_eq!(verdict(&actions), Some(&Verdict::Refused(Refusal::Configuration, why())));
-}
-
-#[test]
-fn a_commit_that_fails_with_no_way_back_ends_with_the_new_one() {
-    let mut handover = Handover::by(&[Way::Trial])
-        .proved(&STEPS[..5])
-        .after([Input::Disproved(Step::Probes, why()), Input::OldGone]);
-    assert_eq!(handover.machine.phase(), Phase::Committing);
-    let actions = handover.hear(Input::PidfileFailed(why()));
-    assert_eq!(verdict(&actions), Some(&Verdict::Unproven));
-}
-
-#[test]
-fn a_new_one_that_dies_in_the_commit_gives_the_pidfile_back_first() {
-    let proven = Handover::by(&[Way::Overlap]).proved(&STEPS[..3]).after([Input::Proved(Step::Probes)]);
-    let mut handover = proven.late().after([Input::Proved(Step::Confirm)]);
-    let actions = handover.hear(Input::NewGone(other()));
-    assert_eq!(actions[..2], [Action::RestorePidfile, RESUME]);
-}
-
-fn found(committed: bool, old_alive: bool, new_alive: Option<bool>) -> (Machine, Vec<Action>) {
-    let found = Found {
-        committed,
-        old_alive,
-        new_alive,
-        way: Way::Overlap,
-        stage: Stage::Forward,
-        limits: Limits::default(),
-    };
-    Machine::recover(Duration::ZERO, found)
-}
-
-#[test]
-fn recovery_finishes_after_the_commit_and_undoes_before_it() {
-    let (machine, actions) = found(true, true, Some(true));
-    assert_eq!(machine.phase(), Phase::Committed);
-    assert!(actions.contains(&RETIRE));
-    let (machine, actions) = found(false, true, Some(true));
-    assert_eq!(machine.phase(), Phase::Undoing(Back::NewLeaves));
-    assert!(actions.contains(&RESUME) && !actions.contains(&RETIRE));
-}
-
-#[test]
-fn recovery_does_not_retire_the_old_one_for_a_new_one_that_is_gone() {
-    let (machine, actions) = found(true, true, None);
-    assert_eq!(machine.phase(), Phase::Undoing(Back::OldAgain));
-    assert_eq!(actions.first(), Some(&Action::RestorePidfile));
-    assert!(actions.contains(&RESUME) && !actions.contains(&RETIRE));
-}
-
-#[test]
-fn recovery_of_two_that_are_gone_says_that_nobody_serves() {
-    let (_, actions) = found(true, false, None);
-    assert_eq!(verdict(&actions), Some(&Verdict::Nobody));
-}
-
-#[test]
-fn how_a_handover_ends_says_why() {
-    let (mut machine, _) = found(false, true, None);
-    let actions = machine.step(Duration::ZERO, Input::OldListens);
-    let Some(Action::Finish(outcome)) = actions.last() else { panic!("no end in {actions:?}") };
-    assert_eq!((&outcome.cause, outcome.rest), (&Some(Cause::Crashed), Rest::Gone));
 }

@@ -4,31 +4,21 @@
 //! the command line. `-c` never looks at chroot, identity, limits, addresses or directories, and some of these end
 //! a new HAProxy only after it has told the old one to leave.
 
-use super::texts::{self, Texts};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Serialize;
-use thiserror::Error;
 
-use crate::haproxy::alerts::{self, About, Alert, sanitise};
-use crate::haproxy::config::Place;
-use crate::haproxy::handoff::Word;
+use super::texts::{self, Texts};
+use crate::haproxy::alerts;
 use crate::os::process::Exit;
-use crate::os::spawn::{Command, SpawnError, Spawned, spawn};
 
+mod finding;
 mod host;
+mod verdict;
 
-/// How long `haproxy -c` may take. A configuration of 50,000 servers takes 0.6 s; names that must be resolved take
-/// seconds each.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a killed `haproxy -c` may take to leave.
-const PATIENCE_WITH_A_KILLED: Duration = Duration::from_secs(5);
-
-/// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
-const MAX_TEXT: usize = 2048;
+pub use finding::{Finding, Level};
+pub use verdict::CheckError;
 
 /// How many findings are kept of one check.
 const MAX_FINDINGS: usize = 1000;
@@ -50,39 +40,6 @@ pub struct CheckRequest {
     pub ours: Vec<u32>,
 }
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// HAProxy would not start, or not serve.
-    Error,
-    /// It may not, or not as meant.
-    Warning,
-    /// Good to know.
-    Note,
-}
-
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How bad it is.
-    pub level: Level,
-    /// What it is, in a fixed word: `chroot-missing`, `port-held`, `syntax`, …
-    pub code: &'static str,
-    /// What it is, in words.
-    pub message: String,
-    /// The configuration file.
-    pub file: Option<String>,
-    /// The line in it, from 1.
-    pub line: Option<u32>,
-    /// That line.
-    pub text: Option<String>,
-    /// Why it matters.
-    pub cause: String,
-    /// What to do about it.
-    pub mend: Option<String>,
-}
-
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Checked {
@@ -102,38 +59,14 @@ impl Checked {
     }
 }
 
-/// Why nothing can be said.
-#[derive(Debug, Error)]
-pub enum CheckError {
-    /// HAProxy can't be started.
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-    /// It did not end in time, and was killed.
-    #[error("{} -c did not end within {} s, and was killed; it may wait for a name server", haproxy.display(), patience.as_secs())]
-    TooSlow {
-        /// The program.
-        haproxy: PathBuf,
-        /// How long it had.
-        patience: Duration,
-    },
-    /// It was lost sight of.
-    #[error("{} -c can't be waited for: {source}", haproxy.display())]
-    Lost {
-        /// The program.
-        haproxy: PathBuf,
-        /// What the kernel said.
-        source: std::io::Error,
-    },
-}
-
 /// Checks a configuration. Must be called inside a tokio runtime with its clock and I/O.
 ///
 /// # Errors
 /// [`CheckError`] if HAProxy gives no verdict; a bad configuration is no error but a [`Checked`].
 pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
-    let (exit, output) = verdict(request).await?;
+    let (exit, output) = verdict::ask(request).await?;
     let texts = Texts::read(&request.configs, request.workdir.as_deref());
-    let mut findings = of_alerts(&alerts::parse(&output));
+    let mut findings = verdict::findings(&alerts::parse(&output));
     if exit != Exit::Code(0) && !findings.iter().any(|finding| finding.level == Level::Error) {
         findings.push(Finding::new(
             Level::Error,
@@ -165,117 +98,6 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
-}
-
-/// Runs `haproxy -c` to its end, or to the deadline.
-async fn verdict(request: &CheckRequest) -> Result<(Exit, Vec<u8>), CheckError> {
-    let mut command = Command::new(&request.haproxy).arg("-c");
-    if let Some(workdir) = &request.workdir {
-        command = command.arg("-C").arg(workdir);
-    }
-    for config in &request.configs {
-        command = command.arg("-f").arg(config);
-    }
-    // a quiet HAProxy keeps its errors to itself
-    for word in request.kept.iter().chain(&request.extra).filter(|word| *word != "-q") {
-        command = command.arg(word);
-    }
-    let Spawned { process, mut output } = spawn(&command)?;
-    let lost = |source| CheckError::Lost { haproxy: request.haproxy.clone(), source };
-    let ended = async {
-        while output.read_more().await {}
-        process.exited().await
-    };
-    match tokio::time::timeout(PATIENCE, ended).await {
-        Ok(ended) => ended.map_err(lost)?,
-        Err(_) => {
-            // an error means that it has just ended
-            let _ = process.signal(Word::Kill.signal());
-            let _ = tokio::time::timeout(PATIENCE_WITH_A_KILLED, process.exited()).await;
-            let _ = process.try_wait();
-            return Err(CheckError::TooSlow { haproxy: request.haproxy.clone(), patience: PATIENCE });
-        }
-    }
-    let exit = process.try_wait().map_err(lost)?;
-    let exit = exit.ok_or_else(|| lost(std::io::Error::other("it ended, and has no exit status")))?;
-    Ok((exit, output.bytes().to_vec()))
-}
-
-/// What HAProxy itself says, as findings.
-fn of_alerts(alerts: &[Alert]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
-    for alert in alerts {
-        let level = match alert.level {
-            alerts::Level::Alert => Level::Error,
-            alerts::Level::Warning => Level::Warning,
-            // -c says so without a level
-            alerts::Level::Other if alert.about == About::NoListener => Level::Error,
-            alerts::Level::Notice | alerts::Level::Diag | alerts::Level::Other => continue,
-        };
-        let summary = ["Fatal errors found", "Error(s) found"].iter().any(|it| alert.text.starts_with(it));
-        if summary && findings.iter().any(|finding| finding.level == Level::Error) {
-            continue;
-        }
-        let code = match alert.about {
-            About::NoListener => "no-listener",
-            About::MissingFile => "file-missing",
-            About::Configuration => "syntax",
-            _ if alert.line.is_some() => "syntax",
-            _ => "haproxy",
-        };
-        // the place is said by file and line
-        let message = match alert.text.strip_prefix("parsing [").and_then(|rest| rest.split_once(']')) {
-            Some((_, message)) if alert.line.is_some() => message.trim_start_matches([' ', ':']),
-            _ => alert.text.as_str(),
-        };
-        let (message, mend) = match message.split_once("; did you mean ") {
-            Some((message, hint)) => {
-                (message, Some(format!("write {}", hint.trim_end_matches("maybe ?").trim_end())))
-            }
-            None => (message, None),
-        };
-        let cause = match level {
-            _ if !alert.detail.is_empty() => alert.detail.join("\n"),
-            Level::Error => "haproxy -c refuses it".to_owned(),
-            Level::Warning | Level::Note => "haproxy -c warns of it".to_owned(),
-        };
-        let mut finding = Finding::new(level, code, message, cause);
-        (finding.file, finding.line, finding.mend) = (alert.file.clone(), alert.line, mend);
-        if !findings.contains(&finding) {
-            findings.push(finding);
-        }
-    }
-    findings
-}
-
-impl Finding {
-    fn new(level: Level, code: &'static str, message: impl AsRef<str>, cause: impl AsRef<str>) -> Self {
-        let safe = |text: &str| {
-            let lines: Vec<String> = text.lines().map(|line| sanitise(line.as_bytes(), MAX_TEXT)).collect();
-            lines.join("\n")
-        };
-        Self {
-            level,
-            code,
-            message: safe(message.as_ref()),
-            file: None,
-            line: None,
-            text: None,
-            cause: safe(cause.as_ref()),
-            mend: None,
-        }
-    }
-
-    fn at(mut self, place: &Place) -> Self {
-        self.file = Some(place.file.to_string());
-        self.line = Some(place.line);
-        self
-    }
-
-    fn mend(mut self, mend: impl AsRef<str>) -> Self {
-        self.mend = Some(sanitise(mend.as_ref().as_bytes(), MAX_TEXT));
-        self
-    }
 }
 
 /// A path as HAProxy sees it.

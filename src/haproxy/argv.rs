@@ -1,16 +1,16 @@
 //! HAProxy's command line: what a running one was started with, and what the next one is started with.
 //!
 //! Pure; called with the words of `/proc/<pid>/cmdline`, with what the user gives after `--`, and by the spawn.
-//!
-//! HAProxy's own parser looks at the first letter only, at the second for `-d…`, `-s…`, `-W…` and `-c…`, and
-//! ignores the rest of a word (v1.8.0:src/haproxy.c:1325-1450, v3.5-dev5:src/haproxy.c:1516-1825); so does this
-//! one, or the two would disagree about which words are operands.
+
+mod launch;
+mod parts;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use super::alerts::sanitise;
+pub use launch::Launch;
+use parts::{Part, Parts};
 
 const EXCERPT: usize = 60;
 
@@ -79,117 +79,6 @@ pub enum ArgvError {
         /// Why not, and what to do instead.
         because: &'static str,
     },
-}
-
-/// One option with its operands.
-enum Part<'a> {
-    Config(&'a OsStr),
-    /// A `--`, before the configurations that follow it.
-    Separator,
-    Workdir(&'a OsStr),
-    Pidfile(&'a OsStr),
-    TransferFrom(&'a OsStr),
-    OldPids(Vec<u32>),
-    Daemon,
-    Foreground,
-    MasterWorker,
-    MasterSocket,
-    Kept(Vec<&'a OsStr>),
-    /// Prints something while starting; of no use to the next generation.
-    Dump,
-    /// Prints something and exits.
-    Once,
-}
-
-/// Walks over the words as HAProxy does.
-struct Parts<'a> {
-    words: std::slice::Iter<'a, OsString>,
-    only_configs: bool,
-}
-
-impl<'a> Parts<'a> {
-    fn of(words: &'a [OsString]) -> Self {
-        Self { words: words.iter(), only_configs: false }
-    }
-
-    fn operand(&mut self, option: &OsStr) -> Result<&'a OsStr, ArgvError> {
-        let word = self.words.next().ok_or_else(|| ArgvError::NoOperand { option: shown(option) })?;
-        Ok(word.as_os_str())
-    }
-
-    /// The next word, unless it looks like an option.
-    fn optional(&mut self) -> Option<&'a OsStr> {
-        let word = self.words.as_slice().first()?;
-        if word.as_bytes().first() == Some(&b'-') {
-            return None;
-        }
-        self.words.next();
-        Some(word)
-    }
-
-    fn part(&mut self, option: &'a OsStr) -> Result<Part<'a>, ArgvError> {
-        let bytes = option.as_bytes();
-        if bytes.first() != Some(&b'-') {
-            return Err(ArgvError::Unknown { word: shown(option) });
-        }
-        let letter = |index: usize| bytes.get(index).copied().unwrap_or(0);
-        Ok(match (letter(1), letter(2)) {
-            (b'v', _) | (b'c', _) => Part::Once,
-            (b'd', second) => match second {
-                b'b' => Part::Foreground,
-                // pollers, splice, resolvers, reuseport, affinity, fast-forward, fork, verify, zero copy, kTLS
-                b'e' | b'p' | b'S' | b'G' | b'R' | b'c' | b'F' | b'I' | b'V' | b'Z' | b'T' => {
-                    Part::Kept(vec![option])
-                }
-                // diagnostics, zero warning, memory debugging, unresolved servers
-                b'D' | b'W' | b'M' | b'r' => Part::Kept(vec![option]),
-                // traces (3.0): the operand may stand alone
-                b't' => Part::Kept([Some(option), self.optional()].into_iter().flatten().collect()),
-                b'C' | b'K' | b'L' | b'A' => Part::Dump,
-                // any other letter, that of another system's poller too, is taken for `-d`
-                _ => Part::Foreground,
-            },
-            (b'V' | b'q' | b'4', _) => Part::Kept(vec![option]),
-            (b'D', _) => Part::Daemon,
-            (b'W', _) => Part::MasterWorker,
-            (b'x', _) => Part::TransferFrom(self.operand(option)?),
-            (b'S', _) => {
-                self.operand(option)?;
-                Part::MasterSocket
-            }
-            (b's', b'f' | b't') => {
-                let mut pids = Vec::new();
-                while let Some(word) = self.optional() {
-                    pids.extend(
-                        word.to_str().and_then(|word| word.trim().parse::<u32>().ok()).filter(|&pid| pid > 0),
-                    );
-                }
-                Part::OldPids(pids)
-            }
-            (b'-', 0) if bytes.len() == 2 => {
-                self.only_configs = true;
-                Part::Separator
-            }
-            (b'C', _) => Part::Workdir(self.operand(option)?),
-            (b'f', _) => Part::Config(self.operand(option)?),
-            (b'p', _) => Part::Pidfile(self.operand(option)?),
-            (b'n' | b'm' | b'N' | b'L', _) => Part::Kept(vec![option, self.operand(option)?]),
-            _ => return Err(ArgvError::Unknown { word: shown(option) }),
-        })
-    }
-}
-
-impl<'a> Iterator for Parts<'a> {
-    /// The option's word and what it means.
-    type Item = Result<(&'a OsStr, Part<'a>), ArgvError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let word = self.words.next()?.as_os_str();
-        if self.only_configs {
-            return Some(Ok((word, Part::Config(word))));
-        }
-        Some(self.part(word).map(|part| (word, part)))
-    }
 }
 
 fn shown(word: &OsStr) -> String {
@@ -269,61 +158,11 @@ pub fn validate_extra(words: &[OsString]) -> Result<(), ArgvError> {
     Ok(())
 }
 
-/// The command line of the next generation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Launch {
-    /// The private overlay; read before the user's own, so that theirs has the last word.
-    pub overlay: Option<PathBuf>,
-    /// The user's configuration files and directories, in order.
-    pub configs: Vec<OsString>,
-    /// `-C`.
-    pub workdir: Option<OsString>,
-    /// What the running one has and the next one should have too ([`CommandLine::kept`]).
-    pub kept: Vec<OsString>,
-    /// What the user adds; see [`validate_extra`]. After `kept`, so that it wins.
-    pub extra: Vec<OsString>,
-    /// The generation's private pidfile.
-    pub pidfile: PathBuf,
-    /// Where to fetch listening sockets from.
-    pub transfer_from: Option<PathBuf>,
-    /// The interposed pid, which hears what HAProxy would say to its old processes.
-    pub signal_to: u32,
-}
-
-impl Launch {
-    /// The words after the program's name. `-sf` comes last, since it takes every word up to the next option.
-    #[must_use]
-    pub fn args(&self) -> Vec<OsString> {
-        let mut args: Vec<OsString> = Vec::new();
-        let pair = |args: &mut Vec<OsString>, option: &str, operand: OsString| {
-            args.push(option.into());
-            args.push(operand);
-        };
-        if let Some(overlay) = &self.overlay {
-            pair(&mut args, "-f", overlay.into());
-        }
-        for config in &self.configs {
-            pair(&mut args, "-f", config.clone());
-        }
-        if let Some(workdir) = &self.workdir {
-            pair(&mut args, "-C", workdir.clone());
-        }
-        args.extend(self.kept.iter().chain(&self.extra).cloned());
-        args.push("-D".into());
-        pair(&mut args, "-p", (&self.pidfile).into());
-        if let Some(path) = &self.transfer_from {
-            pair(&mut args, "-x", path.into());
-        }
-        pair(&mut args, "-sf", self.signal_to.to_string().into());
-        args
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<OsString> {
+    pub(super) fn words(line: &str) -> Vec<OsString> {
         line.split(' ').filter(|word| !word.is_empty()).map(OsString::from).collect()
     }
 
@@ -406,29 +245,5 @@ mod tests {
         assert!(matches!(validate_extra(&words("-- x")), Err(ArgvError::Ours { .. })));
         assert!(matches!(validate_extra(&words("-m")), Err(ArgvError::NoOperand { .. })));
         assert!(matches!(validate_extra(&words("stray")), Err(ArgvError::Unknown { .. })));
-    }
-
-    #[test]
-    fn the_next_one_is_started_with_the_overlay_first_and_the_pid_last() {
-        let launch = Launch {
-            overlay: Some("/run/hareload/a/overlay.cfg".into()),
-            configs: words("/etc/haproxy/haproxy.cfg /etc/haproxy/conf.d"),
-            workdir: Some("/srv".into()),
-            kept: words("-m 16"),
-            extra: words("-dr"),
-            pidfile: "/run/hareload/a/gen-2.pid".into(),
-            transfer_from: Some("/run/hareload/a/gen-1.sock".into()),
-            signal_to: 4711,
-        };
-        assert_eq!(
-            launch.args(),
-            words(
-                "-f /run/hareload/a/overlay.cfg -f /etc/haproxy/haproxy.cfg -f /etc/haproxy/conf.d -C /srv -m 16 -dr \
-                 -D -p /run/hareload/a/gen-2.pid -x /run/hareload/a/gen-1.sock -sf 4711"
-            )
-        );
-        let again =
-            CommandLine::parse(&[vec!["haproxy".into()], launch.args()].concat()).expect("our own words");
-        assert_eq!((again.old_pids, again.kept), (vec![4711], words("-m 16 -dr")));
     }
 }

@@ -6,7 +6,6 @@
 //! A pid is never trusted for long: a [`Process`] owns a pidfd, and the pid's start time in clock ticks is compared
 //! again before anything is sent (a pid can be given to another process; the pair can't within one boot).
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -15,110 +14,28 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, pidfd_getfd, pidfd_open,
-    pidfd_send_signal, waitid,
-};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
 use super::readiness::{self, Waited};
+use identity::{executable, raw, start_ticks, stat};
 
 mod descriptors;
+mod error;
+mod exit;
+mod identity;
 mod own;
 mod scan;
 
 pub(super) use descriptors::sockets as sockets_of;
+pub(super) use error::proc_error;
 pub(super) use scan::comm as comm_of;
 
 pub use descriptors::{Epoll, FdSocket, Watch};
+pub use error::ProcessError;
+pub use exit::{Exit, reap_adopted};
+pub use identity::Identity;
 pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
 pub use scan::{all, children_of, with_argument};
-
-/// Who a process is, for as long as this boot lasts; it can be written down and looked up later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The process id, as seen from here.
-    pub pid: u32,
-    /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`; proc_pid_stat(5).
-    pub start_ticks: u64,
-    /// The executable, without the kernel's ` (deleted)`.
-    pub exe: PathBuf,
-    /// Whether the executable's file is gone or replaced, as after a package upgrade.
-    pub deleted: bool,
-}
-
-/// Why a process can't be had, or can't be told.
-#[derive(Debug, Error)]
-pub enum ProcessError {
-    /// There is no such process, or it has ended.
-    #[error("process {pid} is gone")]
-    Gone {
-        /// The pid that was asked for.
-        pid: u32,
-    },
-    /// The pid is in use, by another process than the one that was meant.
-    #[error("process {pid} is gone, and its pid belongs to another process now")]
-    Recycled {
-        /// The pid that was asked for.
-        pid: u32,
-    },
-    /// We are not allowed to look at it or to signal it.
-    #[error("process {pid} belongs to somebody else: {source}")]
-    NoAccess {
-        /// The pid that was asked for.
-        pid: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The number is not that of a named signal.
-    #[error("{signal} is not a signal")]
-    NotASignal {
-        /// The number.
-        signal: i32,
-    },
-    /// Anything else.
-    #[error("process {pid}: {source}")]
-    Io {
-        /// The pid that was asked for.
-        pid: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl ProcessError {
-    fn of(pid: u32, source: io::Error) -> ProcessError {
-        match source.raw_os_error().map(Errno::from_raw_os_error) {
-            // EINVAL is what pidfd_open says of a thread that is not a process.
-            Some(Errno::SRCH | Errno::NOENT | Errno::INVAL) => ProcessError::Gone { pid },
-            Some(Errno::PERM | Errno::ACCESS) => ProcessError::NoAccess { pid, source },
-            _ => match source.kind() {
-                io::ErrorKind::NotFound => ProcessError::Gone { pid },
-                io::ErrorKind::PermissionDenied => ProcessError::NoAccess { pid, source },
-                _ => ProcessError::Io { pid, source },
-            },
-        }
-    }
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
-    /// It exited with this status.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-}
-
-impl fmt::Display for Exit {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Exit::Code(code) => write!(out, "exited with status {code}"),
-            Exit::Signal(signal) => write!(out, "was killed by signal {signal}"),
-        }
-    }
-}
 
 /// A process that was identified, held by a pidfd.
 #[derive(Debug)]
@@ -263,42 +180,6 @@ impl Process {
         Ok(pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty())?)
     }
 
-    /// How our own child (or one adopted as a subreaper) ended, and reaps it; `None` while it runs.
-    ///
-    /// What was learnt is kept and told again. Errors: ECHILD for a process that is not our child.
-    pub fn try_wait(&self) -> io::Result<Option<Exit>> {
-        self.reap(WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-    }
-
-    /// Waits for our own child, which has been told to end, and reaps it. `None` if `patience` passes first.
-    pub(super) fn wait_within(&self, patience: Duration) -> io::Result<Option<Exit>> {
-        match readiness::readable_within(&self.pidfd, patience)? {
-            Waited::Ready => self.reap(WaitIdOptions::EXITED),
-            Waited::Elapsed => Ok(None),
-        }
-    }
-
-    fn reap(&self, options: WaitIdOptions) -> io::Result<Option<Exit>> {
-        if let Some(exit) = self.exit.get() {
-            return Ok(Some(*exit));
-        }
-        let status = loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-                Err(Errno::INTR) => {}
-                other => break other?,
-            }
-        };
-        let exit = status.and_then(|status| {
-            status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
-        });
-        Ok(exit.map(|exit| *self.exit.get_or_init(|| exit)))
-    }
-
-    /// Resolves when it has ended, child of ours or not; may be awaited by several at once.
-    pub async fn exited(&self) -> io::Result<()> {
-        readiness::readable(self.pidfd.as_fd()).await
-    }
-
     /// Reads something of `/proc/<pid>`, and answers only if the process still lives afterwards.
     fn while_alive<T>(&self, read: impl FnOnce(u32) -> io::Result<T>) -> io::Result<T> {
         let answer = read(self.pid())?;
@@ -313,65 +194,23 @@ impl AsFd for Process {
     }
 }
 
-fn raw(pid: u32) -> io::Result<i32> {
-    i32::try_from(pid).map_err(|_| Errno::SRCH.into())
-}
-
 fn open_pidfd(pid: u32) -> Result<OwnedFd, ProcessError> {
     let raw = raw(pid).ok().and_then(Pid::from_raw).ok_or(ProcessError::Gone { pid })?;
     pidfd_open(raw, PidfdFlags::empty()).map_err(|error| ProcessError::of(pid, error.into()))
 }
 
-fn stat(pid: u32) -> io::Result<procfs::process::Stat> {
-    procfs::process::Process::new(raw(pid)?).and_then(|process| process.stat()).map_err(proc_error)
-}
-
-/// The kernel's own word where the crate kept it.
-pub(super) fn proc_error(error: procfs::ProcError) -> io::Error {
-    match error {
-        procfs::ProcError::Io(error, _) => error,
-        procfs::ProcError::NotFound(_) => io::ErrorKind::NotFound.into(),
-        procfs::ProcError::PermissionDenied(_) => io::ErrorKind::PermissionDenied.into(),
-        other => io::Error::other(other),
-    }
-}
-
-fn start_ticks(pid: u32) -> io::Result<u64> {
-    Ok(stat(pid)?.starttime)
-}
-
-/// The executable, and whether its file is gone.
-///
-/// The kernel appends ` (deleted)`; a file may also really be called so, and is then found under that name.
-fn executable(pid: u32) -> io::Result<(PathBuf, bool)> {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let link = std::fs::read_link(format!("/proc/{pid}/exe"))?;
-    match link.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
-        Some(path) if !link.exists() => Ok((OsString::from_vec(path.to_vec()).into(), true)),
-        _ => Ok((link, false)),
-    }
-}
-
-/// How a child that was adopted as a subreaper ended, and reaps it; `None` if it runs, or if `pid` is no child of ours.
-pub fn reap_adopted(pid: u32) -> Option<Exit> {
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-    let status = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
-    status.exit_status().map(Exit::Code).or(status.terminating_signal().map(Exit::Signal))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::clock;
     use crate::os::spawn::{Command, spawn};
     use std::net::TcpListener;
     use std::os::fd::AsRawFd;
 
-    fn sleeper() -> Process {
+    pub(super) fn sleeper() -> Process {
         spawn(&Command::new("sleep").arg("60")).unwrap().process
     }
 
-    fn ended(process: &Process) -> Exit {
+    pub(super) fn ended(process: &Process) -> Exit {
         process.wait_within(Duration::from_secs(5)).unwrap().expect("it was told to end")
     }
 
@@ -435,30 +274,5 @@ mod tests {
         assert!(!me.holds(fd, socket.inode + 1));
         let copy = TcpListener::from(me.borrow_fd(fd).unwrap());
         assert_eq!(copy.local_addr().unwrap(), listener.local_addr().unwrap());
-    }
-
-    #[tokio::test]
-    async fn two_may_wait_for_one_end() {
-        let process = sleeper();
-        process.signal(9).unwrap();
-        let both = async { tokio::join!(process.exited(), process.exited()) };
-        let (first, second) = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
-        assert!(first.is_ok() && second.is_ok());
-        ended(&process);
-    }
-
-    #[test]
-    fn an_upgraded_executable_keeps_its_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("sleep (deleted)");
-        std::fs::copy("/bin/sleep", &program).unwrap();
-        let process = spawn(&Command::new(&program).arg("60")).unwrap().process;
-        assert_eq!((&process.identity().exe, process.identity().deleted), (&program, false));
-        std::fs::remove_file(&program).unwrap();
-        let found = Process::find(process.identity()).unwrap();
-        assert_eq!((&found.identity().exe, found.identity().deleted), (&program, true));
-        process.signal(9).unwrap();
-        ended(&process);
-        assert!(clock::since_boot() > Duration::ZERO);
     }
 }

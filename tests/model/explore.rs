@@ -7,8 +7,9 @@ use hareload::core::input::Input;
 use hareload::core::machine::Machine;
 use hareload::core::plan::Plan;
 
+use crate::events::Event;
 use crate::promise;
-use crate::world::{Event, State};
+use crate::world::State;
 
 /// How much there was.
 pub(crate) struct Size {

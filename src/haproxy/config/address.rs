@@ -4,6 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use super::words::{Variable, Word};
+
 /// The most addresses that one word is split into: HAProxy's line length makes more impossible.
 const MAX_ADDRESSES: usize = 1024;
 
@@ -61,8 +63,19 @@ enum Family {
     Inet6,
 }
 
+/// The addresses of a word, if it is there; `unix_prefix` is that of `unix-bind`.
+pub(super) fn of_word(word: Option<&Word>, transport: Transport, unix_prefix: &str) -> Vec<BindAddress> {
+    match word {
+        Some(word) if word.variable == Variable::Unexpanded => {
+            vec![BindAddress { text: word.text.clone(), kind: AddressKind::Unresolved }]
+        }
+        Some(word) => read_list(&word.text, transport, unix_prefix),
+        None => Vec::new(),
+    }
+}
+
 /// Reads the comma-separated addresses of one word.
-pub(super) fn read_list(word: &str, transport: Transport, unix_prefix: &str) -> Vec<BindAddress> {
+fn read_list(word: &str, transport: Transport, unix_prefix: &str) -> Vec<BindAddress> {
     word.split(',')
         .filter(|text| !text.is_empty())
         .take(MAX_ADDRESSES)

@@ -86,6 +86,11 @@ pub(super) fn split(line: &str) -> Vec<Word> {
     words
 }
 
+/// The text of one of the words; empty if there are not so many.
+pub(super) fn text(words: &[Word], index: usize) -> &str {
+    words.get(index).map_or("", |word| word.text.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

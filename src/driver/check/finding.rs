@@ -1,0 +1,79 @@
+//! One thing that a check has found, in words that are safe to show.
+//!
+//! Pure; made by [`super::verdict`], by [`super::host`] and by the check itself, and printed by the report.
+
+use serde::Serialize;
+
+use crate::haproxy::alerts::sanitise;
+use crate::haproxy::config::Place;
+
+/// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
+const MAX_TEXT: usize = 2048;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// HAProxy would not start, or not serve.
+    Error,
+    /// It may not, or not as meant.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+/// One thing that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// What it is, in a fixed word: `chroot-missing`, `port-held`, `syntax`, …
+    pub code: &'static str,
+    /// What it is, in words.
+    pub message: String,
+    /// The configuration file.
+    pub file: Option<String>,
+    /// The line in it, from 1.
+    pub line: Option<u32>,
+    /// That line.
+    pub text: Option<String>,
+    /// Why it matters.
+    pub cause: String,
+    /// What to do about it.
+    pub mend: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn new(
+        level: Level,
+        code: &'static str,
+        message: impl AsRef<str>,
+        cause: impl AsRef<str>,
+    ) -> Self {
+        let safe = |text: &str| {
+            let lines: Vec<String> = text.lines().map(|line| sanitise(line.as_bytes(), MAX_TEXT)).collect();
+            lines.join("\n")
+        };
+        Self {
+            level,
+            code,
+            message: safe(message.as_ref()),
+            file: None,
+            line: None,
+            text: None,
+            cause: safe(cause.as_ref()),
+            mend: None,
+        }
+    }
+
+    pub(super) fn at(mut self, place: &Place) -> Self {
+        self.file = Some(place.file.to_string());
+        self.line = Some(place.line);
+        self
+    }
+
+    pub(super) fn mend(mut self, mend: impl AsRef<str>) -> Self {
+        self.mend = Some(sanitise(mend.as_ref().as_bytes(), MAX_TEXT));
+        self
+    }
+}

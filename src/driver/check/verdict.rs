@@ -1,0 +1,126 @@
+//! What `haproxy -c` says of a configuration.
+//!
+//! Starts HAProxy with `-c`, waits for its end, and reads what it has printed. Called by [`super::check`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{CheckRequest, Finding, Level};
+use crate::haproxy::alerts::{self, About, Alert};
+use crate::haproxy::handoff::Word;
+use crate::os::process::Exit;
+use crate::os::spawn::{Command, SpawnError, Spawned, spawn};
+
+/// How long `haproxy -c` may take. A configuration of 50,000 servers takes 0.6 s; names that must be resolved take
+/// seconds each.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a killed `haproxy -c` may take to leave.
+const PATIENCE_WITH_A_KILLED: Duration = Duration::from_secs(5);
+
+/// Why nothing can be said.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// HAProxy can't be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// It did not end in time, and was killed.
+    #[error("{} -c did not end within {} s, and was killed; it may wait for a name server", haproxy.display(), patience.as_secs())]
+    TooSlow {
+        /// The program.
+        haproxy: PathBuf,
+        /// How long it had.
+        patience: Duration,
+    },
+    /// It was lost sight of.
+    #[error("{} -c can't be waited for: {source}", haproxy.display())]
+    Lost {
+        /// The program.
+        haproxy: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+/// Runs `haproxy -c` to its end, or to the deadline.
+pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), CheckError> {
+    let mut command = Command::new(&request.haproxy).arg("-c");
+    if let Some(workdir) = &request.workdir {
+        command = command.arg("-C").arg(workdir);
+    }
+    for config in &request.configs {
+        command = command.arg("-f").arg(config);
+    }
+    // a quiet HAProxy keeps its errors to itself
+    for word in request.kept.iter().chain(&request.extra).filter(|word| *word != "-q") {
+        command = command.arg(word);
+    }
+    let Spawned { process, mut output } = spawn(&command)?;
+    let lost = |source| CheckError::Lost { haproxy: request.haproxy.clone(), source };
+    let ended = async {
+        while output.read_more().await {}
+        process.exited().await
+    };
+    match tokio::time::timeout(PATIENCE, ended).await {
+        Ok(ended) => ended.map_err(lost)?,
+        Err(_) => {
+            // an error means that it has just ended
+            let _ = process.signal(Word::Kill.signal());
+            let _ = tokio::time::timeout(PATIENCE_WITH_A_KILLED, process.exited()).await;
+            let _ = process.try_wait();
+            return Err(CheckError::TooSlow { haproxy: request.haproxy.clone(), patience: PATIENCE });
+        }
+    }
+    let exit = process.try_wait().map_err(lost)?;
+    let exit = exit.ok_or_else(|| lost(std::io::Error::other("it ended, and has no exit status")))?;
+    Ok((exit, output.bytes().to_vec()))
+}
+
+/// What HAProxy itself says, as findings.
+pub(super) fn findings(alerts: &[Alert]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for alert in alerts {
+        let level = match alert.level {
+            alerts::Level::Alert => Level::Error,
+            alerts::Level::Warning => Level::Warning,
+            // -c says so without a level
+            alerts::Level::Other if alert.about == About::NoListener => Level::Error,
+            alerts::Level::Notice | alerts::Level::Diag | alerts::Level::Other => continue,
+        };
+        let summary = ["Fatal errors found", "Error(s) found"].iter().any(|it| alert.text.starts_with(it));
+        if summary && findings.iter().any(|finding| finding.level == Level::Error) {
+            continue;
+        }
+        let code = match alert.about {
+            About::NoListener => "no-listener",
+            About::MissingFile => "file-missing",
+            About::Configuration => "syntax",
+            _ if alert.line.is_some() => "syntax",
+            _ => "haproxy",
+        };
+        // the place is said by file and line
+        let message = match alert.text.strip_prefix("parsing [").and_then(|rest| rest.split_once(']')) {
+            Some((_, message)) if alert.line.is_some() => message.trim_start_matches([' ', ':']),
+            _ => alert.text.as_str(),
+        };
+        let (message, mend) = match message.split_once("; did you mean ") {
+            Some((message, hint)) => {
+                (message, Some(format!("write {}", hint.trim_end_matches("maybe ?").trim_end())))
+            }
+            None => (message, None),
+        };
+        let cause = match level {
+            _ if !alert.detail.is_empty() => alert.detail.join("\n"),
+            Level::Error => "haproxy -c refuses it".to_owned(),
+            Level::Warning | Level::Note => "haproxy -c warns of it".to_owned(),
+        };
+        let mut finding = Finding::new(level, code, message, cause);
+        (finding.file, finding.line, finding.mend) = (alert.file.clone(), alert.line, mend);
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+    }
+    findings
+}

@@ -1,0 +1,326 @@
+//! The reading of configuration files, line by line: which section a line belongs to, and what it says.
+//!
+//! Pure; [`read`] is called with the texts by the driver. What `global` says is taken by [`super::global`].
+
+use std::sync::Arc;
+
+use super::address::{self, BindAddress, Transport};
+use super::words::{self, Word, text};
+use super::{Bind, Config, Peer, Place, Presence, Section, Usesrc};
+use crate::haproxy::alerts::sanitise;
+
+/// The longest text that is quoted back from a line.
+const MAX_QUOTE: usize = 200;
+
+/// The words that begin a section, all versions together (REGISTER_CONFIG_SECTION in HAProxy's source).
+const SECTIONS: [&str; 21] = [
+    "global",
+    "defaults",
+    "listen",
+    "frontend",
+    "backend",
+    "peers",
+    "log-forward",
+    "log-profile",
+    "userlist",
+    "mailers",
+    "namespace_list",
+    "resolvers",
+    "cache",
+    "program",
+    "fcgi-app",
+    "http-errors",
+    "ring",
+    "traces",
+    "crt-store",
+    "acme",
+    "healthcheck",
+];
+
+/// Reads configuration files in HAProxy's order: names, and texts that the caller has bounded. Bytes that are not
+/// UTF-8 become U+FFFD.
+#[must_use]
+pub fn read(files: &[(String, &[u8])]) -> Config {
+    let mut reader = Reader::default();
+    for (name, text) in files {
+        let file: Arc<str> = name.as_str().into();
+        // HAProxy closes the last section at the end of each file, and an .if must end in its own
+        reader.section = Arc::new(Section { kind: String::new(), name: String::new() });
+        reader.conditions = 0;
+        for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+            let place = Place { file: file.clone(), line: u32::try_from(index + 1).unwrap_or(u32::MAX) };
+            let words = words::split(&String::from_utf8_lossy(line));
+            if !words.is_empty() {
+                reader.line(&place, &words);
+            }
+        }
+        reader.end_section();
+    }
+    reader.config
+}
+
+struct Reader {
+    config: Config,
+    section: Arc<Section>,
+    /// Depth of `.if`.
+    conditions: u32,
+    /// `disabled` in the last `defaults`, and in this section.
+    defaults: Switch,
+    proxy: Switch,
+    /// The first bind of this section.
+    section_binds: usize,
+    unix_prefix: String,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Switch {
+    Enabled,
+    Disabled,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            section: Arc::new(Section { kind: String::new(), name: String::new() }),
+            conditions: 0,
+            defaults: Switch::Enabled,
+            proxy: Switch::Enabled,
+            section_binds: 0,
+            unix_prefix: String::new(),
+        }
+    }
+}
+
+impl Reader {
+    fn line(&mut self, place: &Place, words: &[Word]) {
+        let first = text(words, 0);
+        match first {
+            ".if" => self.conditions = self.conditions.saturating_add(1),
+            ".endif" => self.conditions = self.conditions.saturating_sub(1),
+            _ => {}
+        }
+        if first.starts_with('.') {
+            return;
+        }
+        let keywords = &mut self.config.keywords;
+        keywords.entry(first.to_owned()).or_default().push(place.clone());
+        if let Some(second) = words.get(1) {
+            keywords.entry(format!("{first} {}", second.text)).or_default().push(place.clone());
+        }
+        if SECTIONS.contains(&first) {
+            return self.header(place, words);
+        }
+        if words.iter().any(|word| word.text == "usesrc") {
+            let line: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+            self.config.usesrc.push(Usesrc {
+                place: place.clone(),
+                section: self.section.clone(),
+                text: sanitise(line.join(" ").as_bytes(), MAX_QUOTE),
+            });
+        }
+        match (self.section.kind.as_str(), first) {
+            ("global", _) => self.config.global.line(place, words, &mut self.unix_prefix),
+            ("frontend" | "listen" | "peers" | "log-forward", "bind") => {
+                self.bind(place, words, 1, Transport::Tcp)
+            }
+            ("log-forward", "dgram-bind") => self.bind(place, words, 1, Transport::Udp),
+            ("peers", "peer" | "server") => self.peer(place, words),
+            ("defaults", "disabled") => self.defaults = Switch::Disabled,
+            ("defaults", "enabled") => self.defaults = Switch::Enabled,
+            ("frontend" | "listen" | "peers", "disabled") => self.proxy = Switch::Disabled,
+            ("frontend" | "listen" | "peers", "enabled") => self.proxy = Switch::Enabled,
+            _ => {}
+        }
+    }
+
+    fn header(&mut self, place: &Place, words: &[Word]) {
+        self.end_section();
+        let section = Section { kind: text(words, 0).to_owned(), name: text(words, 1).to_owned() };
+        let kind = section.kind.clone();
+        self.section = Arc::new(section);
+        self.section_binds = self.config.binds.len();
+        self.proxy = match kind.as_str() {
+            "frontend" | "listen" => self.defaults,
+            _ => Switch::Enabled,
+        };
+        if kind == "defaults" {
+            self.defaults = Switch::Enabled;
+        }
+        // `listen name :80`, the syntax of before 1.7; a colon tells it from `listen name from defaults`
+        if matches!(kind.as_str(), "frontend" | "listen") && text(words, 2).contains([':', '/', '@']) {
+            self.bind(place, words, 2, Transport::Tcp);
+        }
+    }
+
+    /// `disabled` counts for its whole section, wherever it stands.
+    fn end_section(&mut self) {
+        if self.proxy == Switch::Disabled {
+            for bind in &mut self.config.binds[self.section_binds..] {
+                bind.presence = Presence::Disabled;
+            }
+        }
+        self.proxy = Switch::Enabled;
+        self.section_binds = self.config.binds.len();
+    }
+
+    fn addresses(&self, words: &[Word], at: usize, transport: Transport) -> Vec<BindAddress> {
+        address::of_word(words.get(at), transport, &self.unix_prefix)
+    }
+
+    fn bind(&mut self, place: &Place, words: &[Word], at: usize, transport: Transport) {
+        let presence = if self.conditions > 0 { Presence::Conditional } else { Presence::Certain };
+        self.config.binds.push(Bind {
+            place: place.clone(),
+            section: self.section.clone(),
+            addresses: self.addresses(words, at, transport),
+            options: words.iter().skip(at + 1).map(|word| word.text.clone()).collect(),
+            presence,
+        });
+    }
+
+    /// `peer <name> <address>`; without an address it is this host's, and a `bind` line says where it listens.
+    fn peer(&mut self, place: &Place, words: &[Word]) {
+        let address = text(words, 2);
+        if address.contains([':', '/', '@']) {
+            self.config.peers.push(Peer {
+                place: place.clone(),
+                section: self.section.clone(),
+                name: text(words, 1).to_owned(),
+                addresses: self.addresses(words, 2, Transport::Tcp),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::haproxy::config::{AddressKind, AdminLevel, ExposeFd};
+
+    fn config(text: &str) -> Config {
+        read(&[("h.cfg".to_owned(), text.as_bytes())])
+    }
+
+    fn addresses(config: &Config) -> Vec<&str> {
+        config.listening().flat_map(|bind| &bind.addresses).map(|address| address.text.as_str()).collect()
+    }
+
+    const DEBIAN: &str = "global
+	log /dev/log	local0
+	chroot /var/lib/haproxy
+	stats socket /run/haproxy/admin.sock mode 660 level admin
+	stats timeout 30s
+	user haproxy
+	group haproxy
+	daemon
+	maxconn \"${MAXCONN}\"
+
+defaults
+	mode	http
+	errorfile 400 /etc/haproxy/errors/400.http
+
+frontend web
+	bind 10.0.0.1:80,10.0.0.2:80 name 'a b'
+	bind :443 ssl crt /etc/ssl/x.pem # bind :444
+	default_backend app
+
+backend app
+	source 0.0.0.0 usesrc clientip
+	server a 10.0.1.1:80 check
+";
+
+    #[test]
+    fn debians_configuration_is_read() {
+        let config = config(DEBIAN);
+        let global = &config.global;
+        let chroot = global.chroot.as_ref().expect("chroot");
+        assert_eq!(
+            (chroot.value(), chroot.place.to_string().as_str()),
+            (Some("/var/lib/haproxy"), "h.cfg:3")
+        );
+        let socket = &global.stats_sockets[0];
+        assert_eq!(
+            (socket.path(), socket.level, socket.expose_fd),
+            (Some("/run/haproxy/admin.sock"), AdminLevel::Admin, ExposeFd::Nothing)
+        );
+        assert!(global.daemon.is_some() && global.noreuseport.is_none() && global.master_worker.is_none());
+        let maxconn = global.maxconn.as_ref().expect("maxconn");
+        assert_eq!((maxconn.number(), maxconn.text.as_str()), (None, "${MAXCONN}"), "only HAProxy knows");
+        assert_eq!(addresses(&config), ["10.0.0.1:80", "10.0.0.2:80", ":443"]);
+        assert_eq!(config.binds[1].options, ["ssl", "crt", "/etc/ssl/x.pem"]);
+        assert_eq!(config.binds[1].section.to_string(), "frontend web");
+        assert_eq!(
+            (config.usesrc[0].place.line, config.usesrc[0].text.as_str()),
+            (21, "source 0.0.0.0 usesrc clientip")
+        );
+    }
+
+    #[test]
+    fn every_way_to_listen_is_found() {
+        let config = config(
+            "global\n unix-bind prefix /jail user x\n stats socket ipv4@127.0.0.1:9999 level operator expose-fd listeners\n\
+             listen old 127.0.0.1:1111\n listen new from base\n bind /run/x.sock\nfrontend f\n bind quic4@:443 ssl\n bind \"$X:1\"\n\
+             peers p\n bind :1024\n peer me\n peer other 10.0.0.9:1024\nlog-forward l\n bind :514\n dgram-bind 127.0.0.1:514\n\
+             backend b\n bind :5\n",
+        );
+        assert_eq!(
+            addresses(&config),
+            ["127.0.0.1:1111", "/run/x.sock", "quic4@:443", "$X:1", ":1024", ":514", "127.0.0.1:514"]
+        );
+        assert_eq!(config.binds[1].addresses[0].kind, AddressKind::Unix("/jail/run/x.sock".into()));
+        assert_eq!(config.binds[3].addresses[0].kind, AddressKind::Unresolved);
+        assert!(matches!(
+            config.binds[6].addresses[0].kind,
+            AddressKind::Inet { transport: Transport::Udp, .. }
+        ));
+        assert_eq!((config.peers.len(), config.peers[0].name.as_str()), (1, "other"));
+        assert_eq!(
+            (config.global.stats_sockets[0].path(), config.global.stats_sockets[0].expose_fd),
+            (None, ExposeFd::Listeners)
+        );
+    }
+
+    #[test]
+    fn binds_that_may_not_be_there_are_marked() {
+        let config = config(
+            ".if defined(X)\nfrontend a\n bind :1\n.else\nfrontend b\n bind :2\n.endif\nfrontend c\n bind :3\n\
+             frontend d\n bind :4\n disabled\ndefaults\n disabled\nfrontend e\n bind :5\nfrontend f\n enabled\n bind :6\n",
+        );
+        let presences: Vec<_> = config.binds.iter().map(|bind| bind.presence).collect();
+        use Presence::{Certain, Conditional, Disabled};
+        assert_eq!(presences, [Conditional, Conditional, Certain, Disabled, Disabled, Certain]);
+        assert_eq!(addresses(&config), [":1", ":2", ":3", ":6"]);
+    }
+
+    #[test]
+    fn keywords_are_found_where_they_stand() {
+        let config = config(
+            "global\n setcap cap_net_admin\n\nbackend b\n option tcp-check\n option httpchk\nprogram p\n",
+        );
+        assert_eq!(config.occurrences("setcap").iter().map(|place| place.line).collect::<Vec<_>>(), [2]);
+        assert_eq!(config.occurrences("option").len(), 2);
+        assert_eq!(config.occurrences("option httpchk")[0].line, 6);
+        assert_eq!(config.occurrences("program").len(), 1);
+        assert!(config.occurrences("absent").is_empty());
+    }
+
+    #[test]
+    fn nothing_makes_reading_fail() {
+        let noise: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let _ = read(&[("n".to_owned(), &noise)]);
+        for odd in [
+            "",
+            "\n\n",
+            "bind",
+            "global\nno",
+            "global\nstats socket",
+            "peers\npeer",
+            ".endif\n.endif",
+            "listen",
+            "frontend x :",
+        ] {
+            let _ = config(odd);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The new one runs, and does not serve as it should: probes and health.
+
+use std::net::TcpListener;
+
+use hareload_testkit::anyhow::Result;
+use hareload_testkit::haproxies::Haproxy;
+
+use crate::scene::{Scene, plain, said};
+
+pub(crate) fn probe_fails_shared(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    let probe = ["--handover", "shared", "--probe", "http://127.0.0.1:8080/=404"];
+    said(scene.hareload().args(probe).run()?.expect_code(150)?, &["goes on serving", "probe", "200"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn probe_fails_trial(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    let probe = ["--handover", "trial", "--probe", "http://127.0.0.1:8080/=404"];
+    said(scene.hareload().args(probe).run()?.expect_code(150)?, &["goes on serving", "probe", "200"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn probe_command_fails(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    said(scene.hareload().args(["--probe", "exec:exit 3"]).run()?.expect_code(150)?, &["exit 3"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn health_worse(haproxy: &Haproxy) -> Result<()> {
+    let server = TcpListener::bind(("127.0.0.1", 9001))?;
+    let with = |marker: &str, port: u16| {
+        plain(marker)
+            .append(&format!("backend app\n    server one 127.0.0.1:{port} check inter 100ms fall 1"))
+    };
+    let mut scene = Scene::of(haproxy, with("g1", 9001))?;
+    scene.stage.instance.write_config(with("g2", 9002))?;
+    let result = scene.hareload().args(["--settle", "500ms"]).run()?.expect_code(150)?;
+    said(result, &["goes on serving", "backend app"])?;
+    drop(server);
+    scene.unharmed()
+}

@@ -1,0 +1,145 @@
+//! The scene of a fault: an instance whose first generation serves under a light load, and what is looked at after it.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::hareload::Hareload;
+use hareload_testkit::load::Load;
+use hareload_testkit::process::{RunResult, lives};
+use hareload_testkit::stage::{Stage, pid_at};
+use hareload_testkit::waiting::until;
+
+use crate::HARELOAD;
+
+/// By when anything that a test waits for has happened.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Connections a second: enough to notice every gap of a few milliseconds.
+pub(crate) const RATE: u32 = 500;
+
+/// An instance whose first generation serves under a light load.
+pub(crate) struct Scene {
+    pub(crate) stage: Stage,
+    pub(crate) load: Load,
+    pub(crate) old: u32,
+}
+
+pub(crate) fn plain(marker: &str) -> Config {
+    Config::new().frontend(8080).marker(marker)
+}
+
+impl Scene {
+    pub(crate) fn of(haproxy: &Haproxy, config: Config) -> Result<Scene> {
+        let stage = Stage::start(HARELOAD, haproxy, config)?;
+        let load = stage.load(RATE, ["g1".to_owned(), "g2".to_owned()])?;
+        let old = stage.instance.pid()?;
+        Ok(Scene { stage, load, old })
+    }
+
+    /// The old one serves `g1`, the configuration says `g2`.
+    pub(crate) fn between(haproxy: &Haproxy, change: impl Fn(Config) -> Config) -> Result<Scene> {
+        let mut scene = Scene::of(haproxy, plain("g1"))?;
+        scene.stage.instance.write_config(change(plain("g2")))?;
+        Ok(scene)
+    }
+
+    pub(crate) fn hareload(&self) -> Hareload {
+        self.stage.hareload().arg("-v")
+    }
+
+    /// The old one serves as before, and nobody was lost.
+    pub(crate) fn unharmed(self) -> Result<()> {
+        self.old_serves()?;
+        self.load.stop()?.expect_lossless().map(drop)
+    }
+
+    pub(crate) fn old_serves(&self) -> Result<()> {
+        self.stage.expect_serving("g1")?;
+        let pid = self.stage.instance.pid()?;
+        ensure!(pid == self.old, "the pidfile names {pid} instead of {}", self.old);
+        self.stage.instance.wait_only(&[self.old], DEADLINE)?;
+        self.stage.expect_admin()?;
+        self.stage.expect_tidy()
+    }
+
+    /// The new one serves, and nobody was lost.
+    pub(crate) fn handed_over(self) -> Result<()> {
+        self.new_serves()?;
+        self.load.stop()?.expect_lossless().map(drop)
+    }
+
+    pub(crate) fn new_serves(&self) -> Result<()> {
+        self.stage.expect_serving("g2")?;
+        let pid = self.stage.instance.pid()?;
+        ensure!(pid != self.old, "the pidfile still names the old one");
+        self.stage.expect_admin()
+    }
+
+    /// The pid in the newest private pidfile, once it is there: HAProxy writes it when it is bound.
+    pub(crate) fn bound(&self) -> Result<u32> {
+        until(DEADLINE, "the new one to be bound", || {
+            let files = fs::read_dir(self.stage.instance.state_dir()).ok()?;
+            let names = files.flatten().map(|entry| entry.path());
+            let pidfiles = names.filter(|path| path.extension().is_some_and(|kind| kind == "pid"));
+            pidfiles
+                .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+                .filter(|pid| *pid != self.old && lives(*pid))
+                .max()
+        })
+    }
+
+    /// The same, once it answers on its private admin socket.
+    pub(crate) fn live(&self) -> Result<u32> {
+        let pid = self.bound()?;
+        until(DEADLINE, "the new one to be live", || {
+            let files = fs::read_dir(self.stage.instance.state_dir()).ok()?;
+            let sockets = files.flatten().map(|entry| entry.path());
+            let mut admins = sockets.filter(|path| path.extension().is_some_and(|kind| kind == "sock"));
+            admins.any(|path| pid_at(&path).is_ok_and(|answers| answers == pid)).then_some(pid)
+        })
+    }
+
+    /// The same, once it is the only one that listens.
+    pub(crate) fn alone(&self) -> Result<u32> {
+        let pid = self.live()?;
+        until(DEADLINE, "the old one to be paused", || (self.stage.listening() == [pid]).then_some(pid))
+    }
+}
+
+pub(crate) fn said(result: RunResult, words: &[&str]) -> Result<RunResult> {
+    for word in words {
+        ensure!(
+            result.stderr.contains(word) || result.stdout.contains(word),
+            "not said: {word:?}\nstdout: {}\nstderr: {}",
+            result.stdout,
+            result.stderr
+        );
+    }
+    Ok(result)
+}
+
+pub(crate) fn few_lost(load: Load, most: u64) -> Result<()> {
+    let report = load.stop()?;
+    ensure!(report.losses() <= most, "{report}: {:?}", report.failures);
+    Ok(())
+}
+
+/// The command with another one before it.
+pub(crate) fn wrapped(mut wrapper: Command, hareload: &Hareload) -> Command {
+    let command = hareload.command();
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        wrapper.current_dir(dir);
+    }
+    wrapper
+}

@@ -1,0 +1,122 @@
+//! The new one can't start: its configuration, this host's limits, an address that somebody else holds.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::process;
+use hareload_testkit::sockets;
+
+use crate::scene::{DEADLINE, Scene, few_lost, plain, said, wrapped};
+
+/// How long a fault that is seen at once may take to be told.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+pub(crate) fn syntax_error(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config.extra_default("nonsense and more"))?;
+    let result = scene.hareload().run()?.expect_code(6)?;
+    said(result, &["refused, nothing was touched", "nonsense"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn configuration_missing(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    fs::remove_file(scene.stage.instance.config_path())?;
+    said(scene.hareload().run()?.expect_code(6)?, &["haproxy.cfg"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn chroot_missing(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config.extra_global("chroot /nonexistent/jail"))?;
+    let result = scene.hareload().run()?.expect_code(150)?;
+    said(result, &["goes on serving", "chroot"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn usesrc_without_privilege(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| {
+        config
+            .extra_global("user nobody")
+            .append("backend far\n    source 0.0.0.0 usesrc clientip\n    server one 127.0.0.1:9")
+    })?;
+    let result = scene.hareload().run()?;
+    // From 3.0 on HAProxy keeps the one capability that it needs.
+    if haproxy.version.at_least(3, 0) && result.code == 0 {
+        return scene.handed_over();
+    }
+    said(result.expect_code(150)?, &["goes on serving"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn limits_too_low(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config.extra_global("maxconn 50000"))?;
+    // Without CAP_SYS_RESOURCE root can't raise the limit either.
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=4096:4096", "setpriv", "--bounding-set=-sys_resource"]);
+    let result = process::run(wrapped(command, &scene.hareload()), DEADLINE)?;
+    // Up to 2.2 it is a warning, and the new one serves with what it got.
+    if !haproxy.version.at_least(2, 3) {
+        result.expect_code(0)?;
+        return scene.handed_over();
+    }
+    ensure!([6, 150].contains(&result.code), "exit code {}: {}", result.code, result.stderr);
+    said(result, &["limit"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn threads_cannot_be_created(haproxy: &Haproxy) -> Result<()> {
+    let mut scene = Scene::of(haproxy, plain("g1"))?;
+    scene.stage.instance.write_config(plain("g2"))?;
+    let text = fs::read_to_string(scene.stage.instance.config_path())?.replace("nbthread 1", "nbthread 32");
+    scene.stage.instance.write_config_text(&text)?;
+    // 200 MB of address space are not enough for 32 stacks.
+    let result =
+        scene.hareload().args(["--ready-timeout", "2s", "--", "-m", "200"]).run()?.expect_code(150)?;
+    said(result, &["goes on serving"])?;
+    scene.unharmed()
+}
+
+fn foreign_port(haproxy: &Haproxy, options: &[&str]) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config.frontend_at(([127, 0, 0, 1], 8081).into()))?;
+    let stranger = TcpListener::bind(("127.0.0.1", 8081))?;
+    let result = scene.hareload().args(options).run()?.expect_code(150)?;
+    ensure!(result.took < AT_ONCE, "told after {:?}: {}", result.took, result.stderr);
+    let name = fs::read_to_string("/proc/self/comm")?;
+    let holder = format!("127.0.0.1:8081 is held by pid {} ({})", std::process::id(), name.trim());
+    said(result, &["goes on serving", &holder])?;
+    ensure!(
+        sockets::listening(std::process::id())?.contains(&stranger.local_addr()?),
+        "the stranger was harmed"
+    );
+    if options.is_empty() || options.contains(&"trial") {
+        return scene.unharmed();
+    }
+    // Beside the old one's, its sockets take clients that it then can't serve.
+    scene.old_serves()?;
+    few_lost(scene.load, 20)
+}
+
+pub(crate) fn foreign_port_auto(haproxy: &Haproxy) -> Result<()> {
+    foreign_port(haproxy, &[])
+}
+
+pub(crate) fn foreign_port_trial(haproxy: &Haproxy) -> Result<()> {
+    foreign_port(haproxy, &["--handover", "trial"])
+}
+
+pub(crate) fn foreign_port_overlap(haproxy: &Haproxy) -> Result<()> {
+    foreign_port(haproxy, &["--handover", "overlap"])
+}
+
+pub(crate) fn foreign_port_pause(haproxy: &Haproxy) -> Result<()> {
+    foreign_port(haproxy, &["--handover", "pause"])
+}
+
+pub(crate) fn address_not_here(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config.frontend_at(([192, 0, 2, 1], 8081).into()))?;
+    said(scene.hareload().run()?.expect_code(150)?, &["goes on serving", "192.0.2.1:8081"])?;
+    scene.unharmed()
+}

@@ -1,0 +1,63 @@
+//! The state directory is full, or is not ours.
+
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::process::Command;
+
+use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::process;
+
+use crate::scene::{DEADLINE, Scene, said, wrapped};
+
+pub(crate) fn disk_full(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    let state = scene.stage.instance.state_dir();
+    fs::create_dir(&state)?;
+    let mut codes = Vec::new();
+    // A page more each time, so that each of the files is the one that does not fit.
+    for pages in 0..6 {
+        let mut command = Command::new("unshare");
+        let script = "mount -t tmpfs -o size=64k,mode=700 none \"$1\" && \
+                      head -c $((4096 * (16 - $2))) /dev/zero >\"$1/filling\" && shift 2 && exec \"$@\"";
+        command.args(["-m", "sh", "-c", script, "sh"]).arg(&state).arg(pages.to_string());
+        let result = process::run(wrapped(command, &scene.hareload()), DEADLINE)?;
+        codes.push(result.code);
+        match result.code {
+            0 => return finish_disk_full(scene, &codes),
+            1 | 150 => {
+                ensure!(result.stderr.contains("pace"), "no word of the space: {}", result.stderr);
+                scene.stage.expect_serving("g1").with_context(|| format!("after {codes:?}"))?;
+                scene.stage.expect_admin().with_context(|| result.stderr.clone())?;
+            }
+            code => hareload_testkit::anyhow::bail!("exit code {code} with {pages} pages: {}", result.stderr),
+        }
+    }
+    finish_disk_full(scene, &codes)
+}
+
+fn finish_disk_full(scene: Scene, codes: &[i32]) -> Result<()> {
+    ensure!(codes.first() != Some(&0), "a full disk went unnoticed");
+    let pids = scene.stage.listening();
+    ensure!(pids == scene.stage.instance.pidfile()?, "{pids:?} listen after {codes:?}");
+    scene.load.stop()?.expect_lossless().map(drop)
+}
+
+pub(crate) fn of_another(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    let state = scene.stage.instance.state_dir();
+    fs::create_dir(&state)?;
+    chown(&state, Some(12), Some(12))?;
+    said(scene.hareload().run()?.expect_code(4)?, &["belongs to uid 12"])?;
+    scene.unharmed()
+}
+
+pub(crate) fn a_symlink(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    let target = scene.stage.instance.dir().join("own-elsewhere");
+    fs::create_dir(&target)?;
+    symlink(&target, scene.stage.instance.state_dir())?;
+    said(scene.hareload().run()?.expect_code(4)?, &["symbolic link"])?;
+    ensure!(fs::read_dir(&target)?.next().is_none(), "something was written through the link");
+    scene.unharmed()
+}
