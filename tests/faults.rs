@@ -10,6 +10,8 @@ mod calls;
 mod death;
 #[path = "faults/interrupted.rs"]
 mod interrupted;
+#[path = "faults/listeners.rs"]
+mod listeners;
 #[path = "faults/pidfile.rs"]
 mod pidfile;
 #[path = "faults/program.rs"]
@@ -35,8 +37,8 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
 type Fault = fn(&Haproxy) -> Result<()>;
 
-/// Faults of the new one, on every version.
-const STARTS: [(&str, Fault); 19] = [
+/// Faults of the new one and of the listeners, on every version.
+const STARTS: [(&str, Fault); 23] = [
     ("syntax_error", start::syntax_error),
     ("configuration_missing", start::configuration_missing),
     ("chroot_missing", start::chroot_missing),
@@ -56,6 +58,10 @@ const STARTS: [(&str, Fault); 19] = [
     ("old_killed_while_new_is_proven::shared", death::old_killed_shared),
     ("old_killed_while_new_is_alone::trial", death::old_killed_trial),
     ("old_dead", death::old_dead),
+    ("old_paused", listeners::paused),
+    ("listeners::abstract_only", listeners::abstract_only),
+    ("listeners::unix_only", listeners::unix_only),
+    ("listeners::specific_ipv6", listeners::specific_ipv6),
 ];
 
 /// Faults of everything else, on one version.

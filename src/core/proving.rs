@@ -77,7 +77,10 @@ impl Machine {
         match input {
             Input::Proved(proved) if proved == step => self.next_proof(now, step, actions),
             Input::Disproved(failed, why) if failed == step => {
-                self.undo(now, Cause::Proof(step, why), Then::End, actions);
+                // That it can't be steered says nothing against the new one.
+                let more = step == Step::Steer && self.attempt + 1 < self.plan.ways.len();
+                let then = if more { Then::NextWay } else { Then::End };
+                self.undo(now, Cause::Proof(step, why), then, actions);
             }
             Input::NewGone(failure) => {
                 self.new = New::Absent;

@@ -340,7 +340,14 @@ fn conflict(conflicts: &[BindAddress], alerts: &[Alert], old: &Old, attempt: &At
                 }
             }
             BindAddress::Unix(path) => by_others.push(format!("unix socket {path} can't be bound")),
-            BindAddress::Other(what) => by_others.push(format!("{what} can't be bound")),
+            // Abstract sockets are printed without a name by most versions.
+            BindAddress::Other(what) => {
+                let said = alerts.iter().find(
+                    |alert| matches!(&alert.about, About::CannotBind { address, .. } if address == what),
+                );
+                let why = said.map_or_else(|| format!("{what} can't be bound"), |alert| alert.text.clone());
+                if old.abstract_sockets { by_old.push(why) } else { by_others.push(why) }
+            }
         }
     }
     if by_others.is_empty() {

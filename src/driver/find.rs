@@ -20,6 +20,13 @@ use super::records::{Listening, Records};
 use super::request::{Refused, Request};
 use super::texts::Texts;
 
+mod seen;
+
+use seen::{
+    absolute, command_of, holds_no_listener, is_master, is_paused, of_lost_state, same_file, same_network,
+    settled,
+};
+
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
 
@@ -38,14 +45,18 @@ pub struct Old {
     pub listening: Vec<Listening>,
     /// The paths of its unix sockets, without the private admin socket.
     pub unix: Vec<PathBuf>,
+    /// One listener of each process, to see whether they can be borrowed.
+    pub samples: Vec<(Rc<Process>, i32)>,
     /// It has abstract sockets.
     pub abstract_sockets: bool,
     /// Its number, if hareload has started it.
     pub number: Option<u64>,
     /// The pidfile that names it, or is to name its successor.
     pub pidfile: PathBuf,
-    /// How it was found, if not by the pidfile.
-    pub adopted: Option<String>,
+    /// It is paused: nobody serves until it is resumed.
+    pub paused: bool,
+    /// How it was found, if not by the pidfile, and what else is worth telling of it.
+    pub remarks: Vec<String>,
 }
 
 impl Old {
@@ -124,7 +135,7 @@ impl Looking<'_> {
         if processes.is_empty() || !troubles.is_empty() && pids.len() == 1 {
             return Ok(Err(troubles.join("; ")));
         }
-        if processes.iter().all(|process| holds_no_listener(process)) {
+        if processes.iter().all(|process| is_deaf(process)) {
             let pids: Vec<String> = processes.iter().map(|process| process.pid().to_string()).collect();
             let why = format!(
                 "pidfile {} names pid {}, which listens nowhere (it drains, or has just begun)",
@@ -191,7 +202,7 @@ impl Looking<'_> {
         if let Some(current) = self.records.current() {
             let processes: Vec<Rc<Process>> =
                 current.processes.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
-            if !processes.is_empty() && !processes.iter().all(|process| holds_no_listener(process)) {
+            if !processes.is_empty() && !processes.iter().all(|process| is_deaf(process)) {
                 let how =
                     format!("{trouble}; went by our own record of generation {} instead", current.number);
                 return self.examine(processes, Some(how));
@@ -200,7 +211,7 @@ impl Looking<'_> {
         let mut found: Vec<Rc<Process>> = Vec::new();
         let mut others: Vec<u32> = Vec::new();
         for process in process::all().filter_map(|pid| Process::open(pid).ok()) {
-            if !self.is_haproxy(&process) || holds_no_listener(&process) || !same_network(&process) {
+            if !self.is_haproxy(&process) || is_deaf(&process) || !same_network(&process) {
                 continue;
             }
             if self.stranger(&process).is_none() && self.runs_this(&process) {
@@ -277,15 +288,24 @@ impl Looking<'_> {
             (None, Some(current)) if Some(current.number) == number => current.cwd,
             _ => first.cwd().ok(),
         };
+        let mut remarks: Vec<String> = adopted.into_iter().collect();
+        remarks.extend(processes.iter().filter(|process| process.state() == Some('T')).map(|process| {
+            let pid = process.pid();
+            format!(
+                "pid {pid} is stopped (SIGSTOP, or a debugger) and hears nothing until `kill -CONT {pid}`"
+            )
+        }));
         let mut old = Old {
             configs,
             cwd,
             listening: Vec::new(),
             unix: Vec::new(),
+            samples: Vec::new(),
             abstract_sockets: false,
             number,
             pidfile: self.pidfile.to_owned(),
-            adopted,
+            paused: processes.iter().any(|process| is_paused(process)),
+            remarks,
             command,
             processes,
         };
@@ -301,6 +321,9 @@ impl Looking<'_> {
                 let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
                 Refused::new(Refusal::Privilege, format!("{why}; run as root or as HAProxy's own user"))
             })?;
+            let streams = |kind| matches!(kind, Kind::Tcp | Kind::UnixStream);
+            let sample = owned.iter().find(|(_, listener)| streams(listener.kind));
+            old.samples.extend(sample.map(|(socket, _)| (Rc::clone(process), socket.fd)));
             for (socket, listener) in owned {
                 match (listener.kind, listener.address) {
                     (Kind::Tcp, Address::Inet(address)) => old.listening.push(Listening {
@@ -325,72 +348,7 @@ impl Looking<'_> {
     }
 }
 
-/// The path of a unix socket as clients know it: HAProxy binds `path.<pid>.tmp` and renames it.
-fn settled(bound: &Path) -> PathBuf {
-    let Some(text) = bound.to_str() else { return bound.to_owned() };
-    let settled = text.strip_suffix(".tmp").and_then(|rest| {
-        let (path, pid) = rest.rsplit_once('.')?;
-        pid.bytes().all(|byte| byte.is_ascii_digit()).then_some(path)
-    });
-    PathBuf::from(settled.unwrap_or(text))
-}
-
-fn command_of(process: &Process) -> Option<CommandLine> {
-    CommandLine::parse(&process.cmdline().ok()?).ok()
-}
-
-/// A path of its command line, seen from here.
-fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
-    let path = path.as_ref();
-    if path.is_absolute() {
-        return path.to_owned();
-    }
-    let workdir = command_of(process).and_then(|command| command.workdir).map(PathBuf::from);
-    let cwd = process.cwd().unwrap_or_else(|_| PathBuf::from("/"));
-    match workdir {
-        Some(workdir) if workdir.is_absolute() => workdir.join(path),
-        _ => cwd.join(path),
-    }
-}
-
-/// A private pidfile of hareload's whose state directory is gone: the process is known by the real pidfile only.
-fn of_lost_state(own: &Path) -> bool {
-    let name = own.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    let private = name.strip_prefix("gen-").is_some_and(|rest| rest.ends_with(".pid"));
-    private && own.parent().is_some_and(|directory| !directory.join("current.json").exists())
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    let whole = |path: &Path| {
-        let name = path.file_name().map(OsStr::to_owned);
-        let parent = path.parent().map(|parent| parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
-        parent.zip(name).map(|(parent, name)| parent.join(name))
-    };
-    one == other
-        || whole(one) == whole(other)
-        || one.canonicalize().ok() == other.canonicalize().ok().or(None) && one.exists()
-}
-
-fn holds_no_listener(process: &Process) -> bool {
-    !sockets::owned_by(process).is_ok_and(|owned| {
-        owned.iter().any(|(_, listener)| matches!(listener.kind, Kind::Tcp | Kind::UnixStream))
-    })
-}
-
-fn same_network(process: &Process) -> bool {
-    let ours = Process::open(process::myself()).map(|me| me.net_namespace().ok());
-    match (ours, process.net_namespace()) {
-        (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
-        _ => true,
-    }
-}
-
-/// A master has no listener of its own but its workers have: children that run the same executable.
-fn is_master(process: &Process) -> bool {
-    let serves = sockets::owned_by(process)
-        .is_ok_and(|owned| owned.iter().any(|(_, listener)| listener.kind == Kind::Tcp));
-    !serves
-        && process::children_of(process.pid()).into_iter().any(|child| {
-            Process::open(child).is_ok_and(|child| child.identity().exe == process.identity().exe)
-        })
+/// Neither listens nor could at a word.
+fn is_deaf(process: &Process) -> bool {
+    holds_no_listener(process) && !is_paused(process)
 }

@@ -80,7 +80,7 @@ impl<'a> Handover<'a> {
         let (events, heard) = mpsc::unbounded_channel();
         Handover {
             machine: Machine::new(timeline.now()),
-            notes: old.adopted.iter().cloned().collect(),
+            notes: old.remarks.clone(),
             request,
             records,
             boot,

@@ -165,9 +165,11 @@ fn old_of(journal: &Journal) -> Old {
         configs: Vec::new(),
         cwd: journal.cwd.clone(),
         unix: Vec::new(),
+        samples: Vec::new(),
         abstract_sockets: false,
         number: journal.old_number,
         pidfile: journal.pidfile.clone(),
-        adopted: None,
+        paused: false,
+        remarks: Vec::new(),
     }
 }

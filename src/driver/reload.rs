@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
+use tokio::time;
 
 use crate::core::account::Account;
 use crate::core::input::{Input, Refusal};
 use crate::core::phase::Phase;
 use crate::core::plan::Way;
+use crate::haproxy::handoff::Word;
 use crate::haproxy::overlay::Overlay;
 use crate::os::guard::Guard;
 use crate::os::lock::{Lock, LockError};
@@ -211,7 +213,7 @@ impl Held<'_> {
     fn reload(&self) -> Account {
         self.in_runtime(async |interrupts| {
             let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
-            let old = Rc::new(find::find(self.request, &self.records)?);
+            let old = Rc::new(self.listening().await?);
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
             let configs = self.configs(&old)?;
@@ -246,6 +248,41 @@ impl Held<'_> {
         })
     }
 
+    /// The old one. One that is paused is resumed first: nobody serves meanwhile, and a handover begins with one that
+    /// does. There is nothing to write down, since this is the way back already.
+    async fn listening(&self) -> Result<Old, Refused> {
+        let old = find::find(self.request, &self.records)?;
+        if !old.paused {
+            return Ok(old);
+        }
+        self.timeline.note("hareload", format!("{} is paused: resumes it", describe(&old)));
+        let mut found = old;
+        let resumed = time::timeout(self.request.limits.listen_again, async {
+            while found.paused {
+                for process in &found.processes {
+                    let _ = process.signal(Word::Resume.signal());
+                }
+                time::sleep_until(time::Instant::now() + self.request.limits.again).await;
+                found = find::find(self.request, &self.records)?;
+            }
+            Ok::<Old, Refused>(found)
+        });
+        let Ok(resumed) = resumed.await else {
+            return Err(Refused::new(
+                Refusal::NotRunning,
+                format!(
+                    "the HAProxy that pidfile {} names is paused and does not listen again; restart it",
+                    self.request.pidfile.as_deref().unwrap_or(Path::new(find::DEFAULT_PIDFILE)).display()
+                ),
+            ));
+        };
+        let mut old = resumed?;
+        old.remarks.push(
+            "the old one was paused, as a reload of HAProxy's own that failed can leave it, and was resumed first".to_owned(),
+        );
+        Ok(old)
+    }
+
     fn intend(&self) -> Result<String, Refused> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
@@ -261,7 +298,12 @@ impl Held<'_> {
             format!("would hand over from {}", describe(&old)),
             format!("to {} -f {}", haproxy.display(), configs.join(" -f ")),
         ];
-        lines.extend(old.adopted.iter().map(|how| format!("note: {how}")));
+        lines.extend(old.remarks.iter().map(|remark| format!("note: {remark}")));
+        if old.paused {
+            // How a paused one can be handed over shows once it listens.
+            lines.push("after resuming it: it is paused, and nobody serves".to_owned());
+            return Ok(lines.join("\n"));
+        }
         for (index, chosen) in survey.chosen.iter().enumerate() {
             let when = if index == 0 { "by" } else { "else" };
             lines.push(format!("{when} {}: {}", chosen.way, chosen.reason));

@@ -96,19 +96,24 @@ fn count(members: &[Member]) -> u32 {
     u32::try_from(members.len()).unwrap_or(u32::MAX)
 }
 
+/// Whether nobody else is in its groups, who would be steered as well.
+pub(super) fn is_alone(side: &Side) -> io::Result<()> {
+    let sizes = sizes()?;
+    for (group, members) in &side.0 {
+        if sizes.get(group).copied().unwrap_or(0) != count(members) {
+            let address = group.0;
+            return Err(io::Error::other(format!("others listen on {address} too, so it can't be steered")));
+        }
+    }
+    Ok(())
+}
+
 /// Before the new one is spawned: whatever joins gets nothing.
 pub(super) fn hold(old: &Side) -> io::Result<()> {
-    let sizes = sizes()?;
-    for (group, members) in &old.0 {
-        let own = count(members);
-        if sizes.get(group).copied().unwrap_or(0) != own {
-            return Err(io::Error::other(format!(
-                "others listen on {} too, so it can't be steered",
-                group.0
-            )));
-        }
+    is_alone(old)?;
+    for members in old.0.values() {
         if let Some(first) = members.first() {
-            attach(first, Share { first: 0, count: own })?;
+            attach(first, Share { first: 0, count: count(members) })?;
         }
     }
     Ok(())

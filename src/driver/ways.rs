@@ -1,5 +1,6 @@
 //! How the old one can be handed over: the ways in order, each with its reason.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::os::{admin, sockets, sysctl};
 use super::find::Old;
 use super::records::Records;
 use super::request::Refused;
+use super::steering::{self, Side};
 use super::texts::Texts;
 
 /// Where a new one gets the old one's sockets from.
@@ -100,6 +102,15 @@ pub async fn choose(old: &Old, records: &Records<'_>, asked: Option<Way>) -> Res
             Err(_) => {}
         }
     }
+    // Lossless throughout goes before lossless but for one address.
+    if let Some(address) = left_behind(old, version.as_ref())
+        && ways.len() > 1
+        && let Some(at) = ways.iter().position(|chosen| chosen.way == Way::Trial && chosen.steered)
+    {
+        let mut chosen = ways.remove(at);
+        chosen.reason.push_str(&format!("; HAProxy does not hand {address} over"));
+        ways.insert(0, chosen);
+    }
     let lost = match &borrowing {
         Ok(()) => String::new(),
         Err(why) => format!(" ({why})"),
@@ -160,24 +171,34 @@ fn exposed(old: &Old, path: &Path) -> bool {
     })
 }
 
-/// Whether its sockets can be borrowed: tried on the first one.
+/// Whether its sockets can be borrowed: tried on one of each process.
 fn can_borrow(old: &Old) -> Result<(), String> {
-    for process in &old.processes {
-        let Some(listening) = old.listening.iter().find(|listening| listening.pid == process.pid()) else {
-            continue;
-        };
+    for (process, fd) in &old.samples {
         process
-            .borrow_fd(listening.fd)
+            .borrow_fd(*fd)
             .map_err(|error| format!("the sockets of pid {} can't be borrowed: {error}", process.pid()))?;
     }
-    if old.listening.is_empty() { Err("the old one has no TCP listener".to_owned()) } else { Ok(()) }
+    if old.samples.is_empty() { Err("the old one has no listener".to_owned()) } else { Ok(()) }
+}
+
+/// An address that the new one could not take along, but would bind beside the old one's.
+fn left_behind(old: &Old, version: Option<&Version>) -> Option<SocketAddr> {
+    let specific = |address: &SocketAddr| address.is_ipv6() && !address.ip().is_unspecified();
+    let leaves = version.is_none_or(Version::leaves_specific_ipv6_behind);
+    old.listening.iter().map(|one| one.address).find(specific).filter(|_| leaves)
 }
 
 /// A trial needs sockets of its own beside the old one's, and a way to lose nobody between them.
 fn trial(old: &Old, borrowing: &Result<(), String>, version: Option<&Version>) -> Result<Chosen, String> {
     bears_pause(old, version)?;
+    if old.listening.is_empty() {
+        return Err("the old one has no TCP listener".to_owned());
+    }
     let steered = borrowing.is_ok();
     if let Ok(()) = borrowing {
+        Side::of(&old.processes)
+            .and_then(|side| steering::is_alone(&side))
+            .map_err(|error| error.to_string())?;
         for listening in &old.listening {
             let Some(process) = old.processes.iter().find(|process| process.pid() == listening.pid) else {
                 continue;

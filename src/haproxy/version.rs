@@ -76,6 +76,13 @@ impl Version {
         self.is_before(2, 3)
     }
 
+    /// Whether a listener at one specific IPv6 address (`::1:80`, not `:::80`) can't be taken over: the kernel sets V6ONLY
+    /// on it, and a receiver from 2.3 on compares that with the keyword (seen up to 3.5-dev5).
+    #[must_use]
+    pub fn leaves_specific_ipv6_behind(&self) -> bool {
+        !self.is_before(2, 3)
+    }
+
     /// Whether `-x` to a server that offers no socket at all is fatal: on 1.8 (v1.8.0:src/haproxy.c:1015).
     #[must_use]
     pub fn zero_sockets_are_fatal(&self) -> bool {
@@ -219,6 +226,9 @@ mod tests {
     fn behaviours_change_where_they_changed() {
         assert!(version("2.6.12-1+deb12u4").pause_breaks_abns() && !version("2.8.0").pause_breaks_abns());
         assert!(version("2.2.9").wants_listener_options() && !version("2.3.0").wants_listener_options());
+        assert!(
+            !version("2.2.9").leaves_specific_ipv6_behind() && version("2.3.0").leaves_specific_ipv6_behind()
+        );
         assert!(version("1.8.0").zero_sockets_are_fatal() && !version("2.0.0").zero_sockets_are_fatal());
         assert!(!version("3.1.0").daemon_waits_for_ready() && version("3.2.26").daemon_waits_for_ready());
         assert!(version("3.1.0").daemon_exit_says_nothing() && !version("3.2.0").daemon_exit_says_nothing());

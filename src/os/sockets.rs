@@ -3,7 +3,7 @@
 //! Asks the kernel by sock_diag(7), and `/proc` for who holds a socket. Called by the driver: to find the old one, to
 //! see whether the new one is bound, who is in the way, and who accepted a probe. Everything is as seen from our own
 //! network namespace.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -94,12 +94,10 @@ pub fn accepted_inode(server: SocketAddr, client: SocketAddr) -> io::Result<Opti
 ///
 /// Those of a process in another network namespace are not seen, but for unix sockets, which may be of either.
 pub fn owned_by(process: &Process) -> io::Result<Vec<(FdSocket, Listener)>> {
-    let listeners = listeners()?;
-    let owned = process.sockets()?.into_iter().filter_map(|socket| {
-        let listener = listeners.iter().find(|listener| listener.inode == socket.inode)?;
-        Some((socket, listener.clone()))
-    });
-    Ok(owned.collect())
+    let listeners: HashMap<u64, Listener> =
+        listeners()?.into_iter().map(|listener| (listener.inode, listener)).collect();
+    let owned = process.sockets()?.into_iter();
+    Ok(owned.filter_map(|socket| Some((socket, listeners.get(&socket.inode)?.clone()))).collect())
 }
 
 /// Who has a TCP listener that is in the way of `address`: on the same one, or one of both a wildcard.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hareload::core::action::{Action, Order, Stage, Who};
+use hareload::core::action::{Action, Order, Stage, Stands, Who};
 use hareload::core::input::{Failure, Input, Refusal};
 use hareload::core::machine::{Found, Machine};
 use hareload::core::outcome::{Cause, Rest, Verdict};
@@ -111,6 +111,26 @@ fn recovery_does_not_retire_the_old_one_for_a_new_one_that_is_gone() {
     assert_eq!(machine.phase(), Phase::Undoing(Back::OldAgain));
     assert_eq!(actions.first(), Some(&Action::RestorePidfile));
     assert!(actions.contains(&RESUME) && !actions.contains(&RETIRE));
+}
+
+#[test]
+fn recovery_sees_a_pause_through_before_it_steers_back() {
+    let crashed = |stage| {
+        let way = Way::Trial;
+        let limits = Limits::default();
+        Machine::recover(
+            Duration::ZERO,
+            Found { committed: false, old_alive: true, new_alive: Some(true), way, stage, limits },
+        )
+    };
+    let (_, actions) = crashed(Stage::Forward);
+    assert_eq!(actions, [RESUME, Action::SteerBack(Stands::First)]);
+    let (mut machine, actions) = crashed(Stage::Pausing);
+    assert_eq!(actions, [PAUSE, Action::Prove(Step::Alone)]);
+    let actions = machine.step(Duration::ZERO, Input::Proved(Step::Alone));
+    assert_eq!(actions, [Action::Journal(Stage::Returning), RESUME, Action::WatchOldListens]);
+    let actions = machine.step(Duration::ZERO, Input::OldListens);
+    assert_eq!(actions, [Action::SteerBack(Stands::Behind)]);
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! What one process shows of itself: its command line, its paths as they are seen from here, and whether it listens.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::haproxy::argv::CommandLine;
+use crate::os::process::{self, Process};
+use crate::os::sockets::{self, Address, Kind};
+
+/// The path of a unix socket as clients know it: HAProxy binds `path.<pid>.tmp` and renames it.
+pub(super) fn settled(bound: &Path) -> PathBuf {
+    let Some(text) = bound.to_str() else { return bound.to_owned() };
+    let settled = text.strip_suffix(".tmp").and_then(|rest| {
+        let (path, pid) = rest.rsplit_once('.')?;
+        pid.bytes().all(|byte| byte.is_ascii_digit()).then_some(path)
+    });
+    PathBuf::from(settled.unwrap_or(text))
+}
+
+pub(super) fn command_of(process: &Process) -> Option<CommandLine> {
+    CommandLine::parse(&process.cmdline().ok()?).ok()
+}
+
+/// A path of its command line, seen from here.
+pub(super) fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    if path.is_absolute() {
+        return path.to_owned();
+    }
+    let workdir = command_of(process).and_then(|command| command.workdir).map(PathBuf::from);
+    let cwd = process.cwd().unwrap_or_else(|_| PathBuf::from("/"));
+    match workdir {
+        Some(workdir) if workdir.is_absolute() => workdir.join(path),
+        _ => cwd.join(path),
+    }
+}
+
+/// A private pidfile of hareload's whose state directory is gone: the process is known by the real pidfile only.
+pub(super) fn of_lost_state(own: &Path) -> bool {
+    let name = own.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let private = name.strip_prefix("gen-").is_some_and(|rest| rest.ends_with(".pid"));
+    private && own.parent().is_some_and(|directory| !directory.join("current.json").exists())
+}
+
+pub(super) fn same_file(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| {
+        let name = path.file_name().map(OsStr::to_owned);
+        let parent = path.parent().map(|parent| parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
+        parent.zip(name).map(|(parent, name)| parent.join(name))
+    };
+    one == other
+        || whole(one) == whole(other)
+        || one.canonicalize().ok() == other.canonicalize().ok().or(None) && one.exists()
+}
+
+/// Whether it has bound TCP sockets that do not listen: paused by a predecessor of ours, or by a reload of HAProxy's own
+/// that failed. One that drains has closed them, and one that has just begun binds and listens at once.
+pub(super) fn is_paused(process: &Process) -> bool {
+    !serves_tcp(process)
+        && process.sockets().unwrap_or_default().into_iter().any(|socket| {
+            let shape =
+                process.borrow_fd(socket.fd).and_then(|duplicate| sockets::inspect(duplicate.as_fd()));
+            shape.is_ok_and(|shape| {
+                let bound = matches!(shape.address, Address::Inet(address) if address.port() != 0);
+                shape.kind == Kind::Tcp && bound && !shape.listening && !shape.connected
+            })
+        })
+}
+
+fn serves_tcp(process: &Process) -> bool {
+    sockets::owned_by(process).is_ok_and(|owned| owned.iter().any(|(_, listener)| listener.kind == Kind::Tcp))
+}
+
+pub(super) fn holds_no_listener(process: &Process) -> bool {
+    !sockets::owned_by(process).is_ok_and(|owned| {
+        owned.iter().any(|(_, listener)| matches!(listener.kind, Kind::Tcp | Kind::UnixStream))
+    })
+}
+
+pub(super) fn same_network(process: &Process) -> bool {
+    let ours = Process::open(process::myself()).map(|me| me.net_namespace().ok());
+    match (ours, process.net_namespace()) {
+        (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
+        _ => true,
+    }
+}
+
+/// A master has no listener of its own but its workers have: children that run the same executable.
+pub(super) fn is_master(process: &Process) -> bool {
+    !serves_tcp(process)
+        && process::children_of(process.pid()).into_iter().any(|child| {
+            Process::open(child).is_ok_and(|child| child.identity().exe == process.identity().exe)
+        })
+}

@@ -1,0 +1,68 @@
+//! Listeners that not every way can hand over, and an old one whose listeners are paused.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use hareload_testkit::Signal;
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::config::{Admin, Config};
+use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::stage::Stage;
+use hareload_testkit::waiting::until;
+
+use crate::HARELOAD;
+use crate::scene::{DEADLINE, RATE, plain, said};
+
+/// Without a TCP listener: the sockets are borrowed all the same.
+fn without_tcp(haproxy: &Haproxy, bind: &str) -> Result<()> {
+    let config = |marker| Config::new().admin(Admin::Plain).marker(marker).extra_frontend(bind);
+    let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    for _ in 0..2 {
+        let old = stage.instance.pid()?;
+        stage.instance.write_config(config("g2"))?;
+        said(stage.hareload().run()?.expect_code(0)?, &["handed over shared"])?;
+        ensure!(stage.instance.pid()? != old, "the pidfile names the old one");
+        stage.expect_admin()?;
+        stage.instance.wait_only(&stage.instance.pidfile()?, DEADLINE)?;
+    }
+    stage.expect_tidy()
+}
+
+pub(crate) fn abstract_only(haproxy: &Haproxy) -> Result<()> {
+    without_tcp(haproxy, "bind abns@hareload-test")
+}
+
+pub(crate) fn unix_only(haproxy: &Haproxy) -> Result<()> {
+    without_tcp(haproxy, "bind unix@own-frontend.sock")
+}
+
+/// HAProxy does not take such a one over from 2.3 on: a trial loses nobody there either.
+pub(crate) fn specific_ipv6(haproxy: &Haproxy) -> Result<()> {
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 8081));
+    let config = |marker: &str| Config::new().frontend_at(address).frontend(8080).marker(marker);
+    let mut stage = Stage::start(HARELOAD, haproxy, config("g0"))?;
+    let load = stage.load(RATE, (0..=4).map(|generation| format!("g{generation}")))?;
+    for generation in 1..=4 {
+        let marker = format!("g{generation}");
+        stage.instance.write_config(config(&marker))?;
+        said(stage.hareload().args(["--trial", "20ms"]).run()?.expect_code(0)?, &["handed over"])?;
+        stage.expect_serving(&marker)?;
+    }
+    load.stop()?.expect_lossless().map(drop)
+}
+
+/// What a reload of HAProxy's own that failed may leave behind.
+pub(crate) fn paused(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    let old = stage.instance.pid()?;
+    let deaf = || {
+        let _ = stage.instance.signal(old, Signal::TTOU);
+        stage.listening().is_empty().then_some(())
+    };
+    until(DEADLINE, "the old one to be paused", deaf)?;
+    stage.instance.write_config(plain("g2"))?;
+    said(stage.hareload().arg("--dry-run").run()?.expect_code(0)?, &["it is paused"])?;
+    ensure!(stage.listening().is_empty(), "a dry run has resumed it");
+    said(stage.hareload().run()?.expect_code(0)?, &["was paused", "handed over shared"])?;
+    stage.expect_serving("g2")?;
+    stage.expect_tidy()
+}
