@@ -10,6 +10,7 @@ pub mod check;
 pub mod drain;
 pub mod find;
 mod handover;
+pub mod intention;
 mod lending;
 mod probe;
 mod proof;

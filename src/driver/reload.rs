@@ -20,6 +20,7 @@ use crate::os::{clock, signals};
 
 use super::find::{self, Old};
 use super::handover::{self, Handover};
+use super::intention::{Intended, Intention};
 use super::records::{self, Last, Records};
 use super::recover;
 use super::request::{Refused, Request};
@@ -58,7 +59,7 @@ pub fn recover(request: &Request) -> Option<Account> {
 }
 
 /// Says what a reload would do, and touches nothing; or the account of why it would be refused.
-pub fn intend(request: &Request) -> Result<String, Box<Account>> {
+pub fn intend(request: &Request) -> Result<Intention, Box<Account>> {
     let timeline = Timeline::begin();
     let began = clock::wall();
     let refuse = |refusal| Box::new(handover::refused(request, "reload", &timeline, began, refusal));
@@ -246,7 +247,7 @@ impl Held<'_> {
         })
     }
 
-    fn intend(&self) -> Result<String, Refused> {
+    fn intend(&self) -> Result<Intention, Refused> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
@@ -256,20 +257,16 @@ impl Held<'_> {
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
         let survey = runtime.block_on(ways::choose(&old, &self.records, self.request.way))?;
-        let configs: Vec<String> = configs.iter().map(|path| path.display().to_string()).collect();
-        let mut lines = vec![
-            format!("would hand over from {}", describe(&old)),
-            format!("to {} -f {}", haproxy.display(), configs.join(" -f ")),
-        ];
-        lines.extend(old.adopted.iter().map(|how| format!("note: {how}")));
-        for (index, chosen) in survey.chosen.iter().enumerate() {
-            let when = if index == 0 { "by" } else { "else" };
-            lines.push(format!("{when} {}: {}", chosen.way, chosen.reason));
-        }
-        if self.records.journal().is_some() {
-            lines.push("after recovering an interrupted handover".to_owned());
-        }
-        Ok(lines.join("\n"))
+        let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
+        let ways =
+            survey.chosen.into_iter().map(|chosen| Intended { way: chosen.way, reason: chosen.reason });
+        Ok(Intention {
+            from: old.named(),
+            haproxy: haproxy.display().to_string(),
+            configs: configs.iter().map(|path| path.display().to_string()).collect(),
+            ways: ways.collect(),
+            notes: old.adopted.into_iter().chain(recovers.map(str::to_owned)).collect(),
+        })
     }
 
     /// The state directory must give paths that HAProxy can bind a unix socket at.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::account::{Account, Named};
 use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
+use crate::driver::intention::Intention;
 
 /// The result, in one line or a few.
 pub fn account(account: &Account) -> String {
@@ -60,6 +61,24 @@ pub fn account(account: &Account) -> String {
         {
             let _ = write!(text, "\n  HAProxy: {line}");
         }
+    }
+    text
+}
+
+/// What a reload would do, line by line.
+pub fn intention(intention: &Intention) -> String {
+    let stranger = if intention.from.generation.is_none() { ", which hareload did not start" } else { "" };
+    let mut text = format!("would hand over from {}{stranger}", named(Some(&intention.from)));
+    let _ = write!(text, "\nto {}", intention.haproxy);
+    for config in &intention.configs {
+        let _ = write!(text, " -f {config}");
+    }
+    for (index, intended) in intention.ways.iter().enumerate() {
+        let when = if index == 0 { "by" } else { "else" };
+        let _ = write!(text, "\n{when} {}: {}", intended.way, intended.reason);
+    }
+    for note in &intention.notes {
+        let _ = write!(text, "\nnote: {note}");
     }
     text
 }
