@@ -82,7 +82,7 @@ pub(super) async fn follow(processes: Vec<Rc<Process>>, mut window: Option<Windo
                 processes: alive.len(),
                 pid: first.pid(),
                 connections,
-                age: usage.map(|usage| usage.age),
+                age: usage.and_then(|usage| usage.age),
                 memory: usage.map(|usage| usage.memory),
             });
         }
