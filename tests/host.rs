@@ -3,7 +3,10 @@
 //! In every case the old one serves afterwards as it did before, or the new one does; nothing in between.
 #![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -11,10 +14,12 @@ use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::{Caps, Need};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::hareload::Hareload;
 use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::process;
 use hareload_testkit::stage::{Stage, account};
+use hareload_testkit::waiting::until;
 use serde_json::json;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -24,7 +29,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 8] = [
+    ("pidfile::a_dangling_link", pidfile_dangling),
+    ("pidfile::no_directory", pidfile_no_directory),
+    ("pidfile::read_only", pidfile_read_only),
+    ("pidfile::a_link_elsewhere", pidfile_link_elsewhere),
     ("dry_run::json", dry_run_json),
     ("dry_run::human", dry_run_human),
     ("file_size::limited", file_size_limited),
@@ -96,6 +105,107 @@ fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
     untouched(&stage, old)
 }
 
+// The pidfile, as the commit needs it.
+
+/// The same, started with another pidfile, the directory of which is its own.
+fn with_own_directory(haproxy: &Haproxy) -> Result<(Stage, PathBuf)> {
+    let stage = between(haproxy)?;
+    let instance = &stage.instance;
+    instance.kill_all()?;
+    let path = instance.dir().join("own-run/haproxy.pid");
+    fs::create_dir(instance.dir().join("own-run"))?;
+    instance.write_config_text(&fs::read_to_string(instance.config_path())?.replace("g2", "g1"))?;
+    // Of two, the last counts.
+    instance.run_haproxy(&["-p".to_owned(), path.display().to_string()])?.expect_code(0)?;
+    until(DEADLINE, "it to serve", || instance.serving_generation().ok())?;
+    fs::copy(&path, instance.pidfile_path())?;
+    Ok((stage, path))
+}
+
+/// A reload with another pidfile than the instance's.
+fn with_pidfile(stage: &Stage, path: &Path) -> Hareload {
+    let instance = &stage.instance;
+    Hareload::new(HARELOAD)
+        .args(["--state-dir".as_ref(), instance.state_dir().as_os_str(), "-p".as_ref(), path.as_os_str()])
+        .env("HARELOAD_HISTORY_DIR", instance.dir().join("history"))
+}
+
+/// The command with other words before it.
+fn wrapped(wrapper: &[&str], hareload: &Command) -> Command {
+    let mut words = wrapper.iter().map(OsStr::new).chain([hareload.get_program()]).chain(hareload.get_args());
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    for (name, value) in hareload.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// Refused with this code and these words before a HAProxy was started, and by a dry run too.
+fn refused(wrapper: &[&str], hareload: &Hareload, code: i32, words: &[&str]) -> Result<()> {
+    for option in ["--dry-run", "-v"] {
+        let command = hareload.clone().arg(option).command();
+        let result = process::run(wrapped(wrapper, &command), DEADLINE)?.expect_code(code)?;
+        let missing: Vec<_> = words.iter().filter(|word| !result.stderr.contains(*word)).collect();
+        ensure!(missing.is_empty(), "{missing:?} not said: {}", result.stderr);
+        ensure!(!result.stderr.contains("spawned"), "something was started: {}", result.stderr);
+    }
+    Ok(())
+}
+
+fn pidfile_dangling(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let path = stage.instance.pidfile_path();
+    fs::remove_file(&path)?;
+    symlink("own-nowhere/haproxy.pid", &path)?;
+    let words = [
+        "refused, nothing was touched",
+        "haproxy.pid is a symbolic link to own-nowhere/haproxy.pid",
+        "--pidfile",
+    ];
+    refused(&[], &stage.hareload(), 2, &words)?;
+    ensure!(fs::symlink_metadata(&path)?.is_symlink(), "the link was replaced");
+    fs::remove_file(&path)?;
+    fs::write(&path, format!("{old}\n"))?;
+    untouched(&stage, old)
+}
+
+fn pidfile_no_directory(haproxy: &Haproxy) -> Result<()> {
+    let (stage, path) = with_own_directory(haproxy)?;
+    let old = stage.instance.pid()?;
+    fs::remove_dir_all(stage.instance.dir().join("own-run"))?;
+    let words = ["refused, nothing was touched", "own-run does not exist", "--pidfile"];
+    refused(&[], &with_pidfile(&stage, &path), 2, &words)?;
+    untouched(&stage, old)
+}
+
+fn pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
+    let (stage, path) = with_own_directory(haproxy)?;
+    let old = stage.instance.pid()?;
+    let words = ["refused, nothing was touched", "own-run can't be written to", "read-only"];
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    let directory = path.parent().context("a pidfile without a directory")?.display().to_string();
+    refused(&["unshare", "-m", "sh", "-c", script, &directory], &with_pidfile(&stage, &path), 4, &words)?;
+    untouched(&stage, old)
+}
+
+/// A link to a file whose directory is another: that one is what counts.
+fn pidfile_link_elsewhere(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let real = stage.instance.dir().join("own-run");
+    fs::create_dir(&real)?;
+    let path = stage.instance.pidfile_path();
+    fs::rename(&path, real.join("haproxy.pid"))?;
+    symlink("own-run/haproxy.pid", &path)?;
+    stage.hareload().run()?.expect_code(0)?;
+    ensure!(fs::symlink_metadata(&path)?.is_symlink(), "the link was replaced");
+    stage.expect_serving("g2")
+}
+
 // RLIMIT_FSIZE, with its SIGXFSZ.
 
 fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
@@ -105,17 +215,9 @@ fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
     let mut codes = Vec::new();
     // More each time, so that each of the files is the one that may not grow.
     for limit in [0, 100, 200, 300, 400, 450, 500, 600, 1000, 2000] {
-        let mut command = Command::new("/bin/sh");
         // What is printed goes through a pipe, which is no file.
-        let script = "{ prlimit --fsize=$1 -- \"$0\" $2; echo code=$?; } 2>&1 | cat";
-        let options: Vec<_> = hareload.get_args().map(|word| word.to_string_lossy()).collect();
-        command.args(["-c", script, HARELOAD, &limit.to_string(), &options.join(" ")]);
-        for (name, value) in hareload.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
+        let script = "{ prlimit --fsize=$0 -- \"$@\"; echo code=$?; } 2>&1 | cat";
+        let command = wrapped(&["sh", "-c", script, &limit.to_string()], &hareload);
         let printed = process::run(command, DEADLINE)?.stdout;
         let code = printed.lines().find_map(|line| line.strip_prefix("code=")).context("no code")?.to_owned();
         if code == "0" {
@@ -145,14 +247,10 @@ fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
     let stage = between(haproxy)?;
     // HAProxy ignores SIGPIPE itself.
     let by_itself = ignored(stage.instance.pid()?)? & !PIPE;
-    let mut command = Command::new("/bin/sh");
-    command
-        .args(["-c", "trap '' XFSZ PIPE; exec \"$0\" \"$@\"", HARELOAD])
-        .args(stage.hareload().command().get_args());
-    command
-        .args(["--probe", "exec:grep SigIgn /proc/self/status >own-ignored"])
-        .current_dir(stage.instance.dir());
-    command.env("HARELOAD_HISTORY_DIR", stage.instance.dir().join("history"));
+    let grep = "exec:grep SigIgn /proc/self/status >own-ignored";
+    let hareload = stage.hareload().args(["--probe", grep]).command();
+    let mut command = wrapped(&["sh", "-c", "trap '' XFSZ PIPE; exec \"$0\" \"$@\""], &hareload);
+    command.current_dir(stage.instance.dir());
     process::run(command, DEADLINE)?.expect_code(0)?;
     let text = fs::read_to_string(stage.instance.dir().join("own-ignored"))?;
     let of_probe = u64::from_str_radix(text.trim_start_matches("SigIgn:").trim(), 16)?;

@@ -12,6 +12,7 @@ pub mod find;
 mod handover;
 pub mod intention;
 mod lending;
+mod pidfile;
 mod probe;
 mod proof;
 pub mod records;

@@ -21,6 +21,7 @@ use crate::os::{clock, signals};
 use super::find::{self, Old};
 use super::handover::{self, Handover};
 use super::intention::{Intended, Intention};
+use super::pidfile;
 use super::records::{self, Last, Records};
 use super::recover;
 use super::request::{Refused, Request};
@@ -216,6 +217,7 @@ impl Held<'_> {
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
             let configs = self.configs(&old)?;
+            pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
             let survey = ways::choose(&old, &self.records, self.request.way).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
@@ -251,6 +253,7 @@ impl Held<'_> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
+        pidfile::replaceable(&old.pidfile)?;
         self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
