@@ -12,7 +12,8 @@ use hareload::core::outcome::{Cause, Outcome, Rest, Tried, Verdict};
 use hareload::core::phase::Step;
 use hareload::core::plan::Way;
 use hareload::driver::check::{Checked, Finding, Level};
-use hareload::report::findings;
+use hareload::driver::intention::{Intended, Intention};
+use hareload::report::{findings, json};
 use serde_json::Value;
 
 fn document(name: &str) -> String {
@@ -145,6 +146,24 @@ fn every_name_of_a_check_is_listed() {
     let mut known = BTreeSet::new();
     names(&value, "", &mut known);
     let rows = table(&document("docs/json.md"), "## hareload.check/1");
+    let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn every_name_of_an_intention_is_listed() {
+    let intention = Intention {
+        from: Named { generation: Some(1), pids: vec![812] },
+        haproxy: "text".to_owned(),
+        configs: vec!["text".to_owned()],
+        ways: vec![Intended { way: Way::Shared, reason: "text".to_owned() }],
+        notes: vec!["text".to_owned()],
+    };
+    let value: Value = serde_json::from_str(&json::intention(&intention)).expect("JSON");
+    assert_eq!(value["schema"], "hareload.intention/1");
+    let mut known = BTreeSet::new();
+    names(&value, "", &mut known);
+    let rows = table(&document("docs/json.md"), "## hareload.intention/1");
     let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     assert_eq!(listed, known);
 }

@@ -23,8 +23,11 @@ pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<
     if args.dry_run {
         let intended = driver::reload::intend(&settings.request);
         return match intended {
-            Ok(text) => {
-                output::result(&text)?;
+            Ok(intention) => {
+                output::result(&match settings.output {
+                    Form::Json => json::intention(&intention),
+                    Form::Human => human::intention(&intention),
+                })?;
                 Ok(exit::DONE)
             }
             Err(account) => say(&account, &args.shared, settings.output),

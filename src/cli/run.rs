@@ -5,12 +5,17 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::core::exit;
+use crate::os::signals;
 
 use super::options::{Cli, Command};
 use super::{check, gen_, history, output, reload};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
+    if let Err(error) = signals::survive_full_files() {
+        let _ = output::aside(&format!("hareload: signals can't be handled: {error}"));
+        return ExitCode::from(exit::INTERNAL);
+    }
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

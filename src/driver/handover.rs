@@ -14,7 +14,7 @@ use crate::core::action::{Action, Order, Stage, Stands, Who};
 use crate::core::exit;
 use crate::core::input::{Failure, Input};
 use crate::core::machine::Machine;
-use crate::core::outcome::{Outcome, Rest, Verdict};
+use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
 use crate::core::phase::Step;
 use crate::core::plan::{Drain, Plan};
 use crate::haproxy::handoff::{Heard, Word};
@@ -28,6 +28,7 @@ use crate::os::spawn::Output;
 use super::attempt::{Attempt, NotSpawned, Preparation};
 use super::drain::{self, Window};
 use super::find::Old;
+use super::probe;
 use super::proof::{self, Case};
 use super::records::{Generation, Records};
 use super::request::Request;
@@ -545,6 +546,10 @@ impl<'a> Handover<'a> {
         super::tidy(self.records);
         // Perhaps not ours: that of one before us, which was killed while it committed.
         files::forget_half_written(&self.old.pidfile);
+        if outcome.cause == Some(Cause::NotProven(Step::Probes)) {
+            let asked: Vec<String> = self.request.probes.iter().map(probe::name).collect();
+            self.notes.push(format!("the probes were {}", asked.join(", ")));
+        }
         if let Some(worse) = self.worse.take()
             && !new_serves
         {

@@ -14,11 +14,14 @@ use tokio::time;
 use crate::haproxy::alerts;
 use crate::os::process::Exit;
 use crate::os::sockets;
-use crate::os::spawn::{self, Command};
+use crate::os::spawn::{Command, Group};
 
 use super::attempt::Members;
 use super::request::Probe;
 
+/// How long all probes may take together. Less than the core gives them ([`crate::core::plan::Limits::probes`]): the
+/// one that hangs is to be named.
+pub(super) const TOGETHER: Duration = Duration::from_secs(9);
 /// How long one connection may wait to be accepted before it is looked at as lost on the other side.
 const ACCEPT: Duration = Duration::from_millis(200);
 /// How long an answer may take.
@@ -43,14 +46,36 @@ pub(super) fn name(probe: &Probe) -> String {
     }
 }
 
-/// Runs one probe.
-pub(super) async fn run(probe: &Probe, members: &Members, admin: &Path) -> Result<(), String> {
+/// Runs one probe. What it has started is gone when it ends, or when it is dropped.
+pub(super) async fn run(
+    probe: &Probe,
+    members: &Members,
+    admin: &Path,
+    until: time::Instant,
+) -> Result<(), String> {
+    let given = until.saturating_duration_since(time::Instant::now());
     let result = match probe {
-        Probe::Http { address, host, path, status } => http(*address, host, path, *status, members).await,
-        Probe::Tcp(address) => accepted_by_new(*address, members).await.map(drop),
-        Probe::Command(command) => execute(command, members, admin).await,
+        Probe::Http { address, host, path, status } => {
+            let asked = http(*address, host, path, *status, members);
+            time::timeout_at(until, asked).await.unwrap_or_else(|_| Err(late(given)))
+        }
+        Probe::Tcp(address) => {
+            let accepted = time::timeout_at(until, accepted_by_new(*address, members)).await;
+            accepted.map_or_else(|_| Err(late(given)), |accepted| accepted.map(drop))
+        }
+        Probe::Command(command) => execute(command, members, admin, until, given).await,
     };
     result.map_err(|why| format!("probe {} failed: {why}", name(probe)))
+}
+
+/// Says how long it was given, to a tenth of a second.
+fn late(given: Duration) -> String {
+    let tenths = (given.as_secs_f64() * 10.0).round() / 10.0;
+    if Duration::from_secs_f64(tenths) < TOGETHER {
+        format!("it did not end in {tenths}s, which were left of {TOGETHER:?} for all probes")
+    } else {
+        format!("it did not end in {TOGETHER:?}")
+    }
 }
 
 /// A connection that the new one has accepted.
@@ -121,7 +146,13 @@ async fn http(
 }
 
 /// A command counts as it exits; it learns by its environment whom to ask.
-async fn execute(command: &str, members: &Members, admin: &Path) -> Result<(), String> {
+async fn execute(
+    command: &str,
+    members: &Members,
+    admin: &Path,
+    until: time::Instant,
+    given: Duration,
+) -> Result<(), String> {
     let pid = members.alive().last().map(|member| member.pid().to_string()).unwrap_or_default();
     let command = Command {
         env: vec![
@@ -130,20 +161,33 @@ async fn execute(command: &str, members: &Members, admin: &Path) -> Result<(), S
         ],
         ..Command::new("/bin/sh").arg("-c").arg(command)
     };
-    let mut spawned = spawn::spawn(&command).map_err(|error| error.to_string())?;
-    let ended = time::timeout(ANSWER * 2, async {
-        let _ = spawned.process.exited().await;
-    })
-    .await;
-    if ended.is_err() {
-        let _ = spawned.process.signal(crate::haproxy::handoff::Word::Kill.signal());
-        return Err(format!("it did not end in {ANSWER:?}"));
+    let mut group = Group::spawn(&command).map_err(|error| error.to_string())?;
+    let ended = time::timeout_at(until, group.ended()).await;
+    let exit = group.end();
+    let said = match alerts::sanitise(group.output().bytes(), 300) {
+        said if said.trim().is_empty() => String::new(),
+        said => format!(": {said}"),
+    };
+    match (ended, exit) {
+        (Err(_), _) => Err(format!("{}{said}", late(given))),
+        (Ok(Ok(())), Ok(Some(Exit::Code(0)))) => Ok(()),
+        (Ok(Ok(())), Ok(Some(exit))) => Err(format!("it {exit}{said}")),
+        (Ok(_), _) => Err("its end could not be learnt".to_owned()),
     }
-    spawned.output.drain_now();
-    let said = alerts::sanitise(spawned.output.bytes(), 300);
-    match spawned.process.try_wait() {
-        Ok(Some(Exit::Code(0))) => Ok(()),
-        Ok(Some(exit)) => Err(format!("it {exit}: {said}")),
-        Ok(None) | Err(_) => Err("its end could not be learnt".to_owned()),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::plan::Limits;
+
+    #[test]
+    fn a_probe_that_hangs_is_named_before_the_core_gives_up() {
+        assert!(TOGETHER < Limits::default().probes);
+        assert_eq!(late(Duration::from_millis(8999)), "it did not end in 9s");
+        assert_eq!(
+            late(Duration::from_millis(2520)),
+            "it did not end in 2.5s, which were left of 9s for all probes"
+        );
     }
 }

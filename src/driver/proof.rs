@@ -204,8 +204,9 @@ impl Case {
     }
 
     async fn probes(&self) -> Result<(), String> {
+        let until = time::Instant::now() + probe::TOGETHER;
         for wanted in self.probes.iter() {
-            probe::run(wanted, &self.members, &self.admin).await?;
+            probe::run(wanted, &self.members, &self.admin, until).await?;
             self.note(format!("probe passed: {}", probe::name(wanted)));
         }
         Ok(())

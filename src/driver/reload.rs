@@ -22,6 +22,8 @@ use crate::os::{clock, signals};
 
 use super::find::{self, Old};
 use super::handover::{self, Handover};
+use super::intention::{Intended, Intention};
+use super::pidfile;
 use super::records::{self, Last, Records};
 use super::recover;
 use super::request::{Refused, Request};
@@ -60,7 +62,7 @@ pub fn recover(request: &Request) -> Option<Account> {
 }
 
 /// Says what a reload would do, and touches nothing; or the account of why it would be refused.
-pub fn intend(request: &Request) -> Result<String, Box<Account>> {
+pub fn intend(request: &Request) -> Result<Intention, Box<Account>> {
     let timeline = Timeline::begin();
     let began = clock::wall();
     let refuse = |refusal| Box::new(handover::refused(request, "reload", &timeline, began, refusal));
@@ -217,6 +219,7 @@ impl Held<'_> {
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
             let configs = self.configs(&old)?;
+            pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
             let survey = ways::choose(&old, &self.records, self.request.way).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
@@ -283,35 +286,33 @@ impl Held<'_> {
         Ok(old)
     }
 
-    fn intend(&self) -> Result<String, Refused> {
+    fn intend(&self) -> Result<Intention, Refused> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
+        pidfile::replaceable(&old.pidfile)?;
         self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
         let survey = runtime.block_on(ways::choose(&old, &self.records, self.request.way))?;
-        let configs: Vec<String> = configs.iter().map(|path| path.display().to_string()).collect();
-        let mut lines = vec![
-            format!("would hand over from {}", describe(&old)),
-            format!("to {} -f {}", haproxy.display(), configs.join(" -f ")),
-        ];
-        lines.extend(old.remarks.iter().map(|remark| format!("note: {remark}")));
-        if old.paused {
-            // How a paused one can be handed over shows once it listens.
-            lines.push("after resuming it: it is paused, and nobody serves".to_owned());
-            return Ok(lines.join("\n"));
-        }
-        for (index, chosen) in survey.chosen.iter().enumerate() {
-            let when = if index == 0 { "by" } else { "else" };
-            lines.push(format!("{when} {}: {}", chosen.way, chosen.reason));
-        }
-        if self.records.journal().is_some() {
-            lines.push("after recovering an interrupted handover".to_owned());
-        }
-        Ok(lines.join("\n"))
+        let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
+        let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
+        // How a paused one can be handed over shows once it listens.
+        let chosen = if resumes.is_some() { Vec::new() } else { survey.chosen };
+        let ways = chosen.into_iter().map(|chosen| Intended { way: chosen.way, reason: chosen.reason });
+        Ok(Intention {
+            from: old.named(),
+            haproxy: haproxy.display().to_string(),
+            configs: configs.iter().map(|path| path.display().to_string()).collect(),
+            ways: ways.collect(),
+            notes: old
+                .remarks
+                .into_iter()
+                .chain([resumes, recovers].into_iter().flatten().map(str::to_owned))
+                .collect(),
+        })
     }
 
     /// The state directory must give paths that HAProxy can bind a unix socket at.

@@ -85,6 +85,14 @@ pub fn die_of(signal: i32) -> ! {
     std::process::exit(128 + signal)
 }
 
+/// Lets a write beyond RLIMIT_FSIZE fail with EFBIG instead of ending us by SIGXFSZ; setrlimit(2). Call it at the start.
+///
+/// Caught and dropped, as in [`ignore_terminal_stops`]. SIGPIPE needs no such thing: the standard library ignores it
+/// before `main`, and a write to a closed pipe fails with EPIPE.
+pub fn survive_full_files() -> io::Result<()> {
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
+}
+
 /// Makes SIGTTOU, SIGTTIN, SIGUSR1 and SIGUSR2 harmless to this process; call it in the first thread, before others.
 ///
 /// Their default is to stop or to end us. They are caught and dropped, not ignored: an ignored signal would be
@@ -113,6 +121,16 @@ mod tests {
         Process::open(myself()).unwrap().signal(libc::SIGHUP).unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(5), interrupts.next()).await.unwrap();
         assert_eq!(heard, Interrupt { signal: libc::SIGHUP, name: "SIGHUP", sender: Some(myself()) });
+    }
+
+    #[test]
+    fn a_file_that_may_not_grow_and_a_closed_pipe_are_errors() {
+        survive_full_files().unwrap();
+        Process::open(myself()).unwrap().signal(libc::SIGXFSZ).unwrap();
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        let error = std::io::Write::write(&mut { write }, b"x").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Starting a program.
 //!
-//! Touches processes and one pipe. Called by the driver to start HAProxy; the guard and the herald are forked, not
-//! spawned, and live in modules of their own.
+//! Touches processes and one pipe. Called by the driver to start HAProxy, and for commands that end by themselves or
+//! are ended with all that they started ([`Group`]); the guard and the herald are forked, not spawned, and live in
+//! modules of their own.
 #![expect(unsafe_code, reason = "the child resets its signal handlers between fork and exec")]
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,13 +10,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::libc;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
-use super::process::Process;
+use super::process::{Exit, Process};
 use super::readiness;
 
 /// How much of the beginning, and how much of the end, of a child's output is kept, in bytes.
@@ -26,6 +29,9 @@ const DRAINED_AT_ONCE: usize = 1024 * 1024;
 
 /// Highest descriptor that is looked at one by one on a kernel without close_range(2) for close-on-exec (< 5.11).
 const LAST_DESCRIPTOR: i32 = 1024;
+
+/// How long a killed process may take to end: it does at once, unless the kernel holds it in the middle of something.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// What to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -156,6 +162,72 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
     }
 }
 
+/// A program with all that it starts, in one process group. Dropped, it is killed and reaped.
+///
+/// What leaves the group, by setsid(2) or setpgid(2), is out of reach.
+#[derive(Debug)]
+pub struct Group {
+    leader: Process,
+    output: Output,
+    exit: Option<Exit>,
+}
+
+impl Group {
+    /// Starts a program, as [`spawn`] does.
+    pub fn spawn(command: &Command) -> Result<Group, SpawnError> {
+        let Spawned { process, output } = spawn(command)?;
+        Ok(Group { leader: process, output, exit: None })
+    }
+
+    /// Resolves when the program itself has ended, and takes in what is printed until then.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        let mut prints = true;
+        loop {
+            tokio::select! {
+                biased;
+                ended = self.leader.exited() => {
+                    ended?;
+                    break;
+                }
+                more = self.output.read_more(), if prints => prints = more,
+            }
+        }
+        self.output.drain_now();
+        Ok(())
+    }
+
+    /// Kills what still lives of the group; how the program itself ended, `None` if even that did not end it.
+    pub fn end(&mut self) -> io::Result<Option<Exit>> {
+        // Once the leader is reaped, its pid may be another group's.
+        if self.exit.is_none() {
+            if let Some(group) =
+                i32::try_from(self.leader.pid()).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
+            {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a group has no pidfd; its leader is our own child and not reaped, so the number is its own"
+                )]
+                // An error says that nobody is left, or nobody who may be killed.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            self.exit = self.leader.wait_within(KILLED)?;
+        }
+        Ok(self.exit)
+    }
+
+    /// What was printed up to now.
+    pub fn output(&mut self) -> &Output {
+        self.output.drain_now();
+        &self.output
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
 /// Ties the child to the life of its parent, over the exec and up to its own fork; prctl(2), PR_SET_PDEATHSIG.
 ///
 /// Until the exec it does not look like a HAProxy: whoever cleans up after a hareload that was killed in between would
@@ -282,8 +354,6 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::process::Exit;
-    use std::time::Duration;
 
     fn shell(script: &str) -> Command {
         Command::new("/bin/sh").arg("-c").arg(script)
@@ -328,6 +398,47 @@ mod tests {
         // 32 and 33 are the C library's own, which it lets nobody touch.
         let of_the_library = 0b11 << 31;
         assert_eq!((bits("SigBlk:"), bits("SigIgn:") & !of_the_library), (0, 0), "{text}");
+    }
+
+    /// A shell that has started another process, whose pid it has printed, and a thing to look at both with.
+    async fn family(last: &str) -> (Group, Process) {
+        let mut group = Group::spawn(&shell(&format!("sleep 60 & echo $!; {last}"))).unwrap();
+        while !group.output().bytes().ends_with(b"\n") {
+            assert!(group.output.read_more().await, "it says nothing");
+        }
+        let pid = String::from_utf8(group.output().bytes().to_vec()).unwrap();
+        (group, Process::open(pid.trim().parse().unwrap()).unwrap())
+    }
+
+    fn is_ended(process: &Process) -> bool {
+        matches!(readiness::readable_within(process, Duration::from_secs(5)), Ok(readiness::Waited::Ready))
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_dropped_is_killed_as_a_whole() {
+        let (group, child) = family("sleep 60").await;
+        let leader = Process::open(group.leader.pid()).unwrap();
+        drop(group);
+        assert!(!leader.is_alive() && leader.state().is_none(), "it is not reaped");
+        assert!(is_ended(&child));
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_ended_leaves_nothing_behind() {
+        let (mut group, child) = family("exit 3").await;
+        group.ended().await.unwrap();
+        assert!(child.is_alive());
+        assert_eq!(group.end().unwrap(), Some(Exit::Code(3)));
+        assert!(is_ended(&child));
+        assert_eq!(group.end().unwrap(), Some(Exit::Code(3)));
+    }
+
+    #[tokio::test]
+    async fn a_group_that_prints_much_comes_to_its_end() {
+        let mut group = Group::spawn(&shell("yes | head -c 1000000; echo last")).unwrap();
+        tokio::time::timeout(Duration::from_secs(20), group.ended()).await.expect("it ends").unwrap();
+        assert_eq!(group.end().unwrap(), Some(Exit::Code(0)));
+        assert!(group.output().bytes().ends_with(b"last\n"));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 pub struct Usage {
     /// Resident memory, in bytes.
     pub memory: u64,
-    /// How long it has run.
-    pub age: Duration,
+    /// How long it has run, in whole seconds; `None` below one, and where `/proc/uptime` is another's than the
+    /// process's (a container may be shown its own).
+    pub age: Option<Duration>,
 }
 
 /// What this process uses now; `None` if it is gone.
@@ -19,7 +20,20 @@ pub fn of(pid: u32) -> Option<Usage> {
     let pid = Pid::from_u32(pid);
     let kind = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
-    system
-        .process(pid)
-        .map(|process| Usage { memory: process.memory(), age: Duration::from_secs(process.run_time()) })
+    system.process(pid).map(|process| Usage {
+        memory: process.memory(),
+        age: Some(process.run_time()).filter(|seconds| *seconds > 0).map(Duration::from_secs),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_runs_has_memory_and_no_age_of_nothing() {
+        let usage = of(crate::os::process::myself()).unwrap();
+        assert!(usage.memory > 0 && usage.age != Some(Duration::ZERO));
+        assert_eq!(of(u32::MAX >> 1), None);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::account::{Account, Named};
 use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
+use crate::driver::intention::Intention;
 
 /// The result, in one line or a few.
 pub fn account(account: &Account) -> String {
@@ -64,6 +65,24 @@ pub fn account(account: &Account) -> String {
     text
 }
 
+/// What a reload would do, line by line.
+pub fn intention(intention: &Intention) -> String {
+    let stranger = if intention.from.generation.is_none() { ", which hareload did not start" } else { "" };
+    let mut text = format!("would hand over from {}{stranger}", named(Some(&intention.from)));
+    let _ = write!(text, "\nto {}", intention.haproxy);
+    for config in &intention.configs {
+        let _ = write!(text, " -f {config}");
+    }
+    for (index, intended) in intention.ways.iter().enumerate() {
+        let when = if index == 0 { "by" } else { "else" };
+        let _ = write!(text, "\n{when} {}: {}", intended.way, intended.reason);
+    }
+    for note in &intention.notes {
+        let _ = write!(text, "\nnote: {note}");
+    }
+    text
+}
+
 /// One line of the history.
 pub fn record(account: &Account) -> String {
     let first = self::account(account);
@@ -94,7 +113,7 @@ pub fn draining(pid: u32, connections: Option<u64>, age: Option<Duration>, memor
         None => {}
     }
     if let Some(age) = age {
-        let _ = write!(text, ", {} old", duration(age));
+        let _ = write!(text, ", {} old", age_of(age));
     }
     if let Some(memory) = memory {
         let _ = write!(text, ", {} MB", memory >> 20);
@@ -138,10 +157,42 @@ fn why(cause: &Cause) -> String {
     }
 }
 
+/// In the largest unit of which there are two; a process tells its age in whole seconds.
+fn age_of(age: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match age.as_secs() {
+        seconds if seconds < 2 * MINUTE => format!("{seconds} s"),
+        seconds if seconds < 2 * HOUR => format!("{} min", seconds / MINUTE),
+        seconds if seconds < 2 * DAY => format!("{} h", seconds / HOUR),
+        seconds => format!("{} days", seconds / DAY),
+    }
+}
+
 fn duration(duration: Duration) -> String {
     match duration {
         short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
         short if short < Duration::from_secs(60) => format!("{:.1} s", short.as_secs_f64()),
         long => format!("{} min", long.as_secs() / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draining_one_is_shown_with_what_is_known() {
+        let old = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(
+            draining(7, Some(1), old(12), Some(50 << 20)),
+            "pid 7 drains: 1 connection left, 12 s old, 50 MB"
+        );
+        assert_eq!(draining(7, Some(0), old(119), None), "pid 7 drains: 0 connections left, 119 s old");
+        assert_eq!(draining(7, Some(3), old(7199), None), "pid 7 drains: 3 connections left, 119 min old");
+        assert_eq!(draining(7, None, old(50 * 3600), None), "pid 7 drains, 2 days old");
+        assert_eq!(draining(7, None, old(47 * 3600), None), "pid 7 drains, 47 h old");
+        assert_eq!(draining(7, None, None, None), "pid 7 drains");
     }
 }

@@ -1,8 +1,24 @@
 //! The machine-readable form: one object a line, its schema named in it. `docs/json.md` describes it.
 
+use serde::Serialize;
+
 use crate::core::account::Account;
+use crate::driver::intention::Intention;
+
+/// The name and version of the JSON form of an [`Intention`].
+const INTENTION: &str = "hareload.intention/1";
 
 /// An account as one line of JSON.
 pub fn account(account: &Account) -> String {
     serde_json::to_string(account).unwrap_or_default()
+}
+
+/// What a reload would do, as one line of JSON.
+pub fn intention(intention: &Intention) -> String {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema: &'static str,
+        would: &'a Intention,
+    }
+    serde_json::to_string(&Document { schema: INTENTION, would: intention }).unwrap_or_default()
 }

@@ -24,7 +24,7 @@ pub struct Info {
     pub nbproc: Option<u32>,
     /// Threads.
     pub nbthread: Option<u32>,
-    /// Streams; idle keep-alive connections are not among them.
+    /// Connections, idle ones too; those to admin sockets are not among them.
     pub curr_conns: Option<u64>,
     /// The limit on connections.
     pub maxconn: Option<u64>,

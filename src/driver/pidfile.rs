@@ -1,0 +1,90 @@
+//! Whether the commit will be possible: looked at before anything is touched.
+//!
+//! Reads directories and links, writes nothing. Called by `reload`, and for `--dry-run`.
+
+use std::path::Path;
+
+use crate::core::input::Refusal;
+use crate::os::host::{self, Directory};
+
+use super::request::Refused;
+
+/// Refuses a pidfile that [`crate::os::files::replace`] could not replace at the commit.
+pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
+    let is_link = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    let target = match std::fs::canonicalize(path) {
+        Ok(target) if is_link => target,
+        Err(error) if is_link => {
+            let leads = std::fs::read_link(path).unwrap_or_default();
+            let why = format!(
+                "pidfile {} is a symbolic link to {}, which can't be followed: {error}; remove the link, or name the \
+                 right pidfile with --pidfile",
+                path.display(),
+                leads.display()
+            );
+            return Err(Refused::new(Refusal::Usage, why));
+        }
+        Ok(_) | Err(_) => path.to_owned(),
+    };
+    let Some(directory) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let refuse = |kind, what: &str, next: &str| {
+        let (path, directory) = (path.display(), directory.display());
+        Err(Refused::new(kind, format!("pidfile {path}: its directory {directory} {what}; {next}")))
+    };
+    match host::directory(directory) {
+        Directory::Writable => Ok(()),
+        Directory::Missing => {
+            refuse(Refusal::Usage, "does not exist", "make it, or name the right pidfile with --pidfile")
+        }
+        Directory::NotADirectory => {
+            refuse(Refusal::Usage, "is no directory", "name the right pidfile with --pidfile")
+        }
+        Directory::ReadOnly => refuse(
+            Refusal::Privilege,
+            "can't be written to",
+            "run as its owner or as root, on a file system that is not read-only",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn refused(path: &Path) -> String {
+        let refused = replaceable(path).unwrap_err();
+        assert_eq!(refused.kind, Refusal::Usage);
+        refused.why
+    }
+
+    #[test]
+    fn a_file_a_link_to_one_and_a_place_for_one_are_good() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("haproxy.pid");
+        replaceable(&path).unwrap();
+        std::fs::write(&path, "1").unwrap();
+        replaceable(&path).unwrap();
+        let link = room.path().join("link");
+        symlink("haproxy.pid", &link).unwrap();
+        replaceable(&link).unwrap();
+    }
+
+    #[test]
+    fn a_link_to_nothing_and_a_place_that_is_none_are_named() {
+        let room = tempfile::tempdir().unwrap();
+        let link = room.path().join("link");
+        symlink("nowhere", &link).unwrap();
+        let why = refused(&link);
+        assert!(why.contains("link is a symbolic link to nowhere") && why.contains("No such file"), "{why}");
+        let around = room.path().join("around");
+        symlink("around", &around).unwrap();
+        refused(&around);
+        assert!(refused(&room.path().join("no/haproxy.pid")).contains("/no does not exist"));
+        std::fs::write(room.path().join("file"), "").unwrap();
+        let why = refused(&room.path().join("file/haproxy.pid"));
+        assert!(why.contains("file is no directory"), "{why}");
+    }
+}

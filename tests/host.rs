@@ -1,0 +1,261 @@
+//! What is said beforehand, and what the host does not give: directories, permissions, room for files.
+//!
+//! In every case the old one serves afterwards as it did before, or the new one does; nothing in between.
+#![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::hareload::Hareload;
+use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::netns::run_in_netns;
+use hareload_testkit::process;
+use hareload_testkit::stage::{Stage, account};
+use hareload_testkit::waiting::until;
+use serde_json::json;
+
+const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
+
+/// By when anything that a test waits for has happened.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+type Test = fn(&Haproxy) -> Result<()>;
+
+const TESTS: [(&str, Test); 8] = [
+    ("pidfile::a_dangling_link", pidfile_dangling),
+    ("pidfile::no_directory", pidfile_no_directory),
+    ("pidfile::read_only", pidfile_read_only),
+    ("pidfile::a_link_elsewhere", pidfile_link_elsewhere),
+    ("dry_run::json", dry_run_json),
+    ("dry_run::human", dry_run_human),
+    ("file_size::limited", file_size_limited),
+    ("file_size::haproxy_has_the_default", haproxy_dispositions),
+];
+
+fn main() -> ExitCode {
+    let caps = Caps::find();
+    let haproxy = haproxies::of_branch(2, 6);
+    let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6)];
+    let trial = |(name, test): (&str, Test)| {
+        let haproxy = haproxy.clone();
+        caps.trial(name, &needs, move || {
+            let haproxy = haproxy.context("no such HAProxy")?;
+            run_in_netns(|_| test(&haproxy))
+        })
+    };
+    let trials = TESTS.into_iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The old one serves `g1`, the configuration says `g2`.
+fn between(haproxy: &Haproxy) -> Result<Stage> {
+    let plain = |marker: &str| Config::new().frontend(8080).marker(marker);
+    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    stage.instance.write_config(plain("g2"))?;
+    Ok(stage)
+}
+
+/// The old one serves as before, and nothing was made.
+fn untouched(stage: &Stage, old: u32) -> Result<()> {
+    stage.expect_serving("g1")?;
+    ensure!(stage.instance.pid()? == old, "the pidfile names another");
+    stage.expect_admin()?;
+    stage.expect_tidy()
+}
+
+// Without touching anything.
+
+fn dry_run_json(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let result = stage.json().arg("--dry-run").run()?.expect_code(0)?;
+    ensure!(result.stdout.lines().count() == 1, "more than a line: {}", result.stdout);
+    let told = account(&result)?;
+    ensure!(told["schema"] == "hareload.intention/1", "{told}");
+    let would = &told["would"];
+    ensure!(would["from"]["pids"] == json!([old]) && would["from"]["generation"].is_null(), "{would}");
+    ensure!(would["haproxy"] == haproxy.path.display().to_string(), "{would}");
+    ensure!(would["configs"] == json!([stage.instance.config_path().display().to_string()]), "{would}");
+    let ways: Vec<_> = would["ways"].as_array().into_iter().flatten().map(|way| &way["way"]).collect();
+    ensure!(ways.first().is_some_and(|first| *first == "shared"), "{would}");
+    ensure!(would["notes"].as_array().is_some_and(Vec::is_empty), "{would}");
+    untouched(&stage, old)?;
+    // What would be refused is told in the form of a refusal.
+    fs::remove_file(stage.instance.config_path())?;
+    let told = account(&stage.json().arg("--dry-run").run()?.expect_code(6)?)?;
+    ensure!(told["schema"] == "hareload.handover/1" && told["exit_code"] == 6, "{told}");
+    untouched(&stage, old)
+}
+
+fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let stdout = stage.hareload().arg("--dry-run").run()?.expect_code(0)?.stdout;
+    let lines: Vec<&str> = stdout.lines().collect();
+    ensure!(lines[0] == format!("would hand over from pid {old}, which hareload did not start"), "{stdout}");
+    ensure!(lines[2].starts_with("by shared: ") && lines[3].starts_with("else "), "{stdout}");
+    untouched(&stage, old)
+}
+
+// The pidfile, as the commit needs it.
+
+/// The same, started with another pidfile, the directory of which is its own.
+fn with_own_directory(haproxy: &Haproxy) -> Result<(Stage, PathBuf)> {
+    let stage = between(haproxy)?;
+    let instance = &stage.instance;
+    instance.kill_all()?;
+    let path = instance.dir().join("own-run/haproxy.pid");
+    fs::create_dir(instance.dir().join("own-run"))?;
+    instance.write_config_text(&fs::read_to_string(instance.config_path())?.replace("g2", "g1"))?;
+    // Of two, the last counts.
+    instance.run_haproxy(&["-p".to_owned(), path.display().to_string()])?.expect_code(0)?;
+    until(DEADLINE, "it to serve", || instance.serving_generation().ok())?;
+    fs::copy(&path, instance.pidfile_path())?;
+    Ok((stage, path))
+}
+
+/// A reload with another pidfile than the instance's.
+fn with_pidfile(stage: &Stage, path: &Path) -> Hareload {
+    let instance = &stage.instance;
+    Hareload::new(HARELOAD)
+        .args(["--state-dir".as_ref(), instance.state_dir().as_os_str(), "-p".as_ref(), path.as_os_str()])
+        .env("HARELOAD_HISTORY_DIR", instance.dir().join("history"))
+}
+
+/// The command with other words before it.
+fn wrapped(wrapper: &[&str], hareload: &Command) -> Command {
+    let mut words = wrapper.iter().map(OsStr::new).chain([hareload.get_program()]).chain(hareload.get_args());
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words);
+    for (name, value) in hareload.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+/// Refused with this code and these words before a HAProxy was started, and by a dry run too.
+fn refused(wrapper: &[&str], hareload: &Hareload, code: i32, words: &[&str]) -> Result<()> {
+    for option in ["--dry-run", "-v"] {
+        let command = hareload.clone().arg(option).command();
+        let result = process::run(wrapped(wrapper, &command), DEADLINE)?.expect_code(code)?;
+        let missing: Vec<_> = words.iter().filter(|word| !result.stderr.contains(*word)).collect();
+        ensure!(missing.is_empty(), "{missing:?} not said: {}", result.stderr);
+        ensure!(!result.stderr.contains("spawned"), "something was started: {}", result.stderr);
+    }
+    Ok(())
+}
+
+fn pidfile_dangling(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let path = stage.instance.pidfile_path();
+    fs::remove_file(&path)?;
+    symlink("own-nowhere/haproxy.pid", &path)?;
+    let words = [
+        "refused, nothing was touched",
+        "haproxy.pid is a symbolic link to own-nowhere/haproxy.pid",
+        "--pidfile",
+    ];
+    refused(&[], &stage.hareload(), 2, &words)?;
+    ensure!(fs::symlink_metadata(&path)?.is_symlink(), "the link was replaced");
+    fs::remove_file(&path)?;
+    fs::write(&path, format!("{old}\n"))?;
+    untouched(&stage, old)
+}
+
+fn pidfile_no_directory(haproxy: &Haproxy) -> Result<()> {
+    let (stage, path) = with_own_directory(haproxy)?;
+    let old = stage.instance.pid()?;
+    fs::remove_dir_all(stage.instance.dir().join("own-run"))?;
+    let words = ["refused, nothing was touched", "own-run does not exist", "--pidfile"];
+    refused(&[], &with_pidfile(&stage, &path), 2, &words)?;
+    untouched(&stage, old)
+}
+
+fn pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
+    let (stage, path) = with_own_directory(haproxy)?;
+    let old = stage.instance.pid()?;
+    let words = ["refused, nothing was touched", "own-run can't be written to", "read-only"];
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    let directory = path.parent().context("a pidfile without a directory")?.display().to_string();
+    refused(&["unshare", "-m", "sh", "-c", script, &directory], &with_pidfile(&stage, &path), 4, &words)?;
+    untouched(&stage, old)
+}
+
+/// A link to a file whose directory is another: that one is what counts.
+fn pidfile_link_elsewhere(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let real = stage.instance.dir().join("own-run");
+    fs::create_dir(&real)?;
+    let path = stage.instance.pidfile_path();
+    fs::rename(&path, real.join("haproxy.pid"))?;
+    symlink("own-run/haproxy.pid", &path)?;
+    stage.hareload().run()?.expect_code(0)?;
+    ensure!(fs::symlink_metadata(&path)?.is_symlink(), "the link was replaced");
+    stage.expect_serving("g2")
+}
+
+// RLIMIT_FSIZE, with its SIGXFSZ.
+
+fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let hareload = stage.hareload().command();
+    let mut codes = Vec::new();
+    // More each time, so that each of the files is the one that may not grow.
+    for limit in [0, 100, 200, 300, 400, 450, 500, 600, 1000, 2000] {
+        // What is printed goes through a pipe, which is no file.
+        let script = "{ prlimit --fsize=$0 -- \"$@\"; echo code=$?; } 2>&1 | cat";
+        let command = wrapped(&["sh", "-c", script, &limit.to_string()], &hareload);
+        let printed = process::run(command, DEADLINE)?.stdout;
+        let code = printed.lines().find_map(|line| line.strip_prefix("code=")).context("no code")?.to_owned();
+        if code == "0" {
+            ensure!(!codes.is_empty(), "a limit of 0 went unnoticed: {printed}");
+            return stage.expect_serving("g2").with_context(|| format!("limit {limit}: {printed}"));
+        }
+        ensure!(code == "1" || code == "150", "limit {limit}: {printed}");
+        ensure!(
+            printed.contains("File too large") || printed.contains("rolled back"),
+            "limit {limit}: {printed}"
+        );
+        untouched(&stage, old).with_context(|| format!("limit {limit}: {printed}"))?;
+        codes.push(code);
+    }
+    Ok(())
+}
+
+/// SIGPIPE and SIGXFSZ are not ignored by who is started, whatever hareload and its caller do with them.
+fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
+    const XFSZ: u64 = 1 << 24;
+    const PIPE: u64 = 1 << 12;
+    let ignored = |pid: u32| -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).context("no SigIgn")?;
+        Ok(u64::from_str_radix(line.trim(), 16)?)
+    };
+    let stage = between(haproxy)?;
+    // HAProxy ignores SIGPIPE itself.
+    let by_itself = ignored(stage.instance.pid()?)? & !PIPE;
+    let grep = "exec:grep SigIgn /proc/self/status >own-ignored";
+    let hareload = stage.hareload().args(["--probe", grep]).command();
+    let mut command = wrapped(&["sh", "-c", "trap '' XFSZ PIPE; exec \"$0\" \"$@\""], &hareload);
+    command.current_dir(stage.instance.dir());
+    process::run(command, DEADLINE)?.expect_code(0)?;
+    let text = fs::read_to_string(stage.instance.dir().join("own-ignored"))?;
+    let of_probe = u64::from_str_radix(text.trim_start_matches("SigIgn:").trim(), 16)?;
+    ensure!(of_probe & (XFSZ | PIPE) == 0, "a probe ignores {of_probe:x}");
+    let new = ignored(stage.instance.pid()?)? & !PIPE;
+    ensure!(new & XFSZ == 0 && new == by_itself, "HAProxy ignores {new:x} instead of {by_itself:x}");
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Probes by command: they come to an end, whatever they do and whatever becomes of the handover, and the message says
+//! which one it was.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hareload_testkit::Signal;
+use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::netns::run_in_netns;
+use hareload_testkit::process::{RunResult, lives};
+use hareload_testkit::stage::Stage;
+use hareload_testkit::waiting::until;
+
+const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
+
+/// By when anything that a test waits for has happened.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Starts a child that does not end by itself, and writes down both pids.
+const FAMILY: &str = "sleep 600 & echo $$ $! >own-family; ";
+
+type Test = fn(&Haproxy) -> Result<()>;
+
+const TESTS: [(&str, Test); 6] = [
+    ("one_that_hangs_is_named_and_killed", one_that_hangs),
+    ("the_last_of_several_has_what_is_left", the_last_of_several),
+    ("an_interrupted_handover_leaves_none_behind", interrupted),
+    ("what_a_probe_leaves_running_is_killed", leaves_running),
+    ("one_that_prints_much_is_not_blocked", prints_much),
+    ("one_that_fails_is_quoted", fails),
+];
+
+fn main() -> ExitCode {
+    let caps = Caps::find();
+    let haproxy = haproxies::of_branch(2, 6);
+    let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6)];
+    let trial = |(name, test): (&str, Test)| {
+        let haproxy = haproxy.clone();
+        caps.trial(name, &needs, move || {
+            let haproxy = haproxy.context("no such HAProxy")?;
+            run_in_netns(|_| test(&haproxy))
+        })
+    };
+    let trials = TESTS.into_iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// The old one serves `g1`, the configuration says `g2`.
+fn between(haproxy: &Haproxy) -> Result<Stage> {
+    let plain = |marker: &str| Config::new().frontend(8080).marker(marker);
+    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    stage.instance.write_config(plain("g2"))?;
+    Ok(stage)
+}
+
+fn probing(stage: &Stage, command: &str) -> Result<RunResult> {
+    stage.hareload().args(["--probe", &format!("exec:{command}")]).run()
+}
+
+fn family_of(stage: &Stage) -> PathBuf {
+    stage.instance.dir().join("own-family")
+}
+
+/// The probe's shell and its child.
+fn family(stage: &Stage) -> Result<Vec<u32>> {
+    until(DEADLINE, "the probe to run", || {
+        let text = fs::read_to_string(family_of(stage)).ok().filter(|text| text.ends_with('\n'))?;
+        text.split_ascii_whitespace().map(|pid| pid.parse().ok()).collect()
+    })
+}
+
+fn gone(stage: &Stage) -> Result<()> {
+    let family = family(stage)?;
+    ensure!(family.len() == 2, "{family:?} are no shell and its child");
+    until(DEADLINE, "the probe to be gone", || family.iter().all(|pid| !lives(*pid)).then_some(()))
+}
+
+fn said(result: &RunResult, words: &str) -> Result<()> {
+    ensure!(result.stderr.contains(words), "not said: {words:?}\nstderr: {}", result.stderr);
+    Ok(())
+}
+
+fn one_that_hangs(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let result = probing(&stage, &format!("{FAMILY}echo waits; sleep 600"))?.expect_code(150)?;
+    said(&result, "goes on serving")?;
+    said(&result, "sleep 600 failed: it did not end in 9s: waits")?;
+    gone(&stage)?;
+    stage.expect_serving("g1")?;
+    stage.expect_tidy()
+}
+
+fn the_last_of_several(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let result = stage
+        .hareload()
+        .args(["--probe", "exec:sleep 3", "--probe", "exec:sleep 600"])
+        .run()?
+        .expect_code(150)?;
+    said(&result, "probe exec:sleep 600 failed: it did not end in ")?;
+    said(&result, "which were left of 9s for all probes")?;
+    stage.expect_serving("g1")
+}
+
+fn interrupted(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let running = stage.hareload().args(["--probe", &format!("exec:{FAMILY}sleep 600")]).spawn()?;
+    family(&stage)?;
+    running.signal(Signal::INT)?;
+    let result = running.wait(DEADLINE)?;
+    ensure!(result.signal == Some(Signal::INT.as_raw()), "exit code {}: {}", result.code, result.stderr);
+    ensure!(result.took < Duration::from_secs(8), "it waited for the probe: {:?}", result.took);
+    gone(&stage)?;
+    stage.expect_serving("g1")?;
+    stage.expect_tidy()
+}
+
+fn leaves_running(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    probing(&stage, &format!("{FAMILY}exit 0"))?.expect_code(0)?;
+    gone(&stage)?;
+    stage.expect_serving("g2")
+}
+
+fn prints_much(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    probing(&stage, "yes | head -c 1000000")?.expect_code(0)?;
+    stage.expect_serving("g2")
+}
+
+fn fails(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let result = probing(&stage, "echo no luck >&2; exit 3")?.expect_code(150)?;
+    said(&result, "failed: it exited with status 3: no luck")?;
+    said(&probing(&stage, "false")?.expect_code(150)?, "probe exec:false failed: it exited with status 1\n")?;
+    stage.expect_serving("g1")
+}
