@@ -18,7 +18,8 @@ use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{self, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::netns::run_in_netns;
-use hareload_testkit::stage::Stage;
+use hareload_testkit::process::lives;
+use hareload_testkit::stage::{Stage, pid_at};
 use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -26,8 +27,8 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Connections a second.
-const RATE: u32 = 500;
+/// Connections a second: enough that a gap of a millisecond is noticed.
+const RATE: u32 = 2000;
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,24 +50,67 @@ enum Next {
 struct Row {
     name: &'static str,
     options: &'static [&'static str],
+    /// What else the one that is killed is given: a proof that fails, so that it is killed on the way back.
+    doomed: &'static [&'static str],
     prepare: fn(Config) -> Config,
+    boundaries: &'static [Boundary],
     /// Whether a handover of this way loses nobody.
     lossless: bool,
     /// A handover takes about that long; later instants find it over.
     span: Duration,
 }
 
-const ROWS: [Row; 3] = [
+/// A phase that begins, as it can be seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Boundary {
+    /// The guard is there, and nothing is touched.
+    Guarded,
+    /// The journal is written.
+    Journal,
+    /// The new one is spawned.
+    Spawned,
+    /// It has written its private pidfile.
+    Bound,
+    /// It answers on its private admin socket.
+    Live,
+    /// The old one does not listen any more: paused, or retired.
+    OldDeaf,
+    /// The pidfile names the new one.
+    Committed,
+    /// The journal is gone again.
+    Ended,
+    /// The new one was live, and listens no more.
+    NewDeaf,
+}
+
+const FORWARD: &[Boundary] = &[
+    Boundary::Guarded,
+    Boundary::Journal,
+    Boundary::Spawned,
+    Boundary::Bound,
+    Boundary::Live,
+    Boundary::Committed,
+    Boundary::OldDeaf,
+    Boundary::Ended,
+];
+
+const BACK: &[Boundary] = &[Boundary::Live, Boundary::OldDeaf, Boundary::NewDeaf, Boundary::Ended];
+
+const ROWS: [Row; 5] = [
     Row {
         name: "shared",
         options: &["--handover", "shared"],
+        doomed: &[],
+        boundaries: FORWARD,
         prepare: |config| config,
         lossless: true,
-        span: Duration::from_millis(90),
+        span: Duration::from_millis(60),
     },
     Row {
         name: "trial",
         options: &["--handover", "trial", "--trial", "20ms"],
+        doomed: &[],
+        boundaries: FORWARD,
         prepare: |config| config,
         lossless: true,
         span: Duration::from_millis(120),
@@ -74,8 +118,28 @@ const ROWS: [Row; 3] = [
     Row {
         name: "pause",
         options: &["--handover", "pause"],
+        doomed: &[],
+        boundaries: FORWARD,
         prepare: Config::noreuseport,
         lossless: false,
+        span: Duration::from_millis(150),
+    },
+    Row {
+        name: "shared_undone",
+        options: &["--handover", "shared"],
+        doomed: &["--probe", "exec:false"],
+        boundaries: &[Boundary::Live, Boundary::NewDeaf, Boundary::Ended],
+        prepare: |config| config,
+        lossless: true,
+        span: Duration::from_millis(120),
+    },
+    Row {
+        name: "trial_undone",
+        options: &["--handover", "trial", "--trial", "20ms"],
+        doomed: &["--probe", "exec:false"],
+        boundaries: BACK,
+        prepare: |config| config,
+        lossless: true,
         span: Duration::from_millis(150),
     },
 ];
@@ -141,17 +205,20 @@ fn campaign(haproxy: &Haproxy, row: &Row, victims: Victims, seed: u64) -> Result
     let kills = number("HARELOAD_TEST_KILLS").unwrap_or(30);
     let mut instants = Instants(seed);
     let mut stage = Stage::start(HARELOAD, haproxy, configuration(row, 0))?;
-    let load = stage.load(RATE, (0..=kills).map(|generation| format!("g{generation}")))?;
+    let load = stage
+        .load(RATE, (0..=kills + row.boundaries.len() as u64).map(|generation| format!("g{generation}")))?;
     let (mut over, mut undone, mut finished) = (0, 0, 0);
     let mut served = "g0".to_owned();
-    for generation in 1..=kills {
+    let boundaries: Vec<When> = row.boundaries.iter().copied().map(When::Boundary).collect();
+    for generation in 1..=kills + boundaries.len() as u64 {
         let marker = format!("g{generation}");
         stage.instance.write_config(configuration(row, generation))?;
-        let at = instants.within(row.span);
+        let boundary = usize::try_from(generation - 1).ok().and_then(|at| boundaries.get(at)).copied();
+        let at = boundary.unwrap_or_else(|| When::After(instants.within(row.span)));
         let next = if instants.next().is_multiple_of(2) { Next::Recover } else { Next::Reload };
         let before = load.report_so_far()?.losses();
         let told = one(&stage, row, victims, at, next, &served, &marker)
-            .with_context(|| format!("kill {generation} of {kills}, after {at:?}, then {next:?}"))?;
+            .with_context(|| format!("kill {generation} of {kills}, {at:?}, then {next:?}"))?;
         served = stage.instance.serving_generation()?;
         match told {
             End::Over => over += 1,
@@ -161,7 +228,7 @@ fn campaign(haproxy: &Haproxy, row: &Row, victims: Victims, seed: u64) -> Result
         let report = load.report_so_far()?;
         ensure!(
             !row.lossless || report.losses() == before,
-            "kill {generation} of {kills}, after {at:?}, then {next:?}, lost {}: {report}: {:?}",
+            "kill {generation} of {kills}, {at:?}, then {next:?}, lost {}: {report}: {:?}",
             report.losses() - before,
             report.failures
         );
@@ -183,21 +250,107 @@ enum End {
     Killed,
 }
 
+/// When hareload is killed.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    /// So long after it was started.
+    After(Duration),
+    /// As soon as this is seen.
+    Boundary(Boundary),
+}
+
+impl When {
+    /// Waits for it, or for the end of hareload.
+    fn wait(self, stage: &Stage, old: u32, hareload: u32) {
+        match self {
+            // The instant is what is tested: there is no condition to wait for.
+            When::After(at) => std::thread::park_timeout(at),
+            When::Boundary(boundary) => {
+                let mut looks = Looks::at(stage, old);
+                while !looks.see(boundary) && lives(hareload) {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+}
+
+/// What can be seen of a handover from outside.
+struct Looks<'a> {
+    stage: &'a Stage,
+    old: u32,
+    journal: bool,
+    live: bool,
+}
+
+impl Looks<'_> {
+    fn at(stage: &Stage, old: u32) -> Looks<'_> {
+        Looks { stage, old, journal: false, live: false }
+    }
+
+    fn see(&mut self, boundary: Boundary) -> bool {
+        let instance = &self.stage.instance;
+        let journal = instance.state_dir().join("journal.json").exists();
+        self.journal |= journal;
+        match boundary {
+            Boundary::Guarded => {
+                instance.processes().iter().filter(|process| process.is("hareload")).count() > 1
+            }
+            Boundary::Journal => journal,
+            Boundary::Spawned => journal && instance.haproxies().iter().any(|pid| *pid != self.old),
+            Boundary::Bound => journal && self.named().is_some(),
+            Boundary::Live => journal && self.answers(),
+            Boundary::OldDeaf => journal && !self.stage.listening().contains(&self.old),
+            Boundary::Committed => instance.pid().is_ok_and(|pid| pid != self.old),
+            Boundary::Ended => self.journal && !journal,
+            Boundary::NewDeaf => {
+                self.live = self.live || journal && self.answers();
+                self.live && self.stage.listening() == [self.old]
+            }
+        }
+    }
+
+    /// The number of the newest generation, and the pid in its private pidfile.
+    fn named(&self) -> Option<(u64, u32)> {
+        let state = self.stage.instance.state_dir();
+        let numbers = fs::read_dir(&state).ok()?.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix("gen-")?.strip_suffix(".pid")?.parse::<u64>().ok()
+        });
+        let newest = numbers.max()?;
+        let pid = fs::read_to_string(state.join(format!("gen-{newest}.pid"))).ok()?.trim().parse().ok()?;
+        (pid != self.old).then_some((newest, pid))
+    }
+
+    fn answers(&self) -> bool {
+        self.named().is_some_and(|(number, pid)| {
+            let admin = self.stage.instance.state_dir().join(format!("gen-{number}.sock"));
+            pid_at(&admin).is_ok_and(|answers| answers == pid)
+        })
+    }
+}
+
 fn one(
     stage: &Stage,
     row: &Row,
     victims: Victims,
-    at: Duration,
+    at: When,
     next: Next,
     served: &str,
     marker: &str,
 ) -> Result<End> {
-    let running = stage.hareload().args(row.options).spawn()?;
-    // The instant is what is tested: there is no condition to wait for.
-    std::thread::park_timeout(at);
+    let old = stage.instance.pid()?;
+    let running = stage.hareload().args(row.options).args(row.doomed).spawn()?;
+    at.wait(stage, old, running.pid());
     kill(stage, running.pid(), victims)?;
     let result = running.wait(DEADLINE)?;
-    ensure!(result.code == 0 || result.signal == Some(9), "exit code {}: {}", result.code, result.stderr);
+    let expected = if row.doomed.is_empty() { 0 } else { 150 };
+    ensure!(
+        result.code == expected || result.signal == Some(9),
+        "exit code {}: {}",
+        result.code,
+        result.stderr
+    );
     let end = if result.signal == Some(9) { End::Killed } else { End::Over };
     if victims == Victims::Hareload {
         // The guard alone leads back, or on; it holds the lock as long as it works.
