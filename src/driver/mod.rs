@@ -25,15 +25,3 @@ mod texts;
 mod timeline;
 mod watch;
 pub mod ways;
-
-/// Removes what generations have left of which no process lives.
-fn tidy(records: &records::Records<'_>) {
-    records.forget_half_written();
-    let current = records.current().map(|current| current.number);
-    for number in records.numbers() {
-        let members = attempt::Members::marked(records.paths(number).pidfile);
-        if Some(number) != current && members.alive().is_empty() {
-            records.forget_generation(number);
-        }
-    }
-}

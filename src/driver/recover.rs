@@ -41,7 +41,7 @@ pub(super) fn orphaned(request: &Request) {
         let mut interrupts = Interrupts::catch().ok()?;
         leftovers(request, &records, &Timeline::begin(), &mut interrupts).await
     });
-    super::tidy(&records);
+    tidy(&records);
     if let Some(account) = account {
         let _ = records::remember(&request.history_dir, &account);
     }
@@ -171,5 +171,17 @@ fn old_of(journal: &Journal) -> Old {
         pidfile: journal.pidfile.clone(),
         paused: false,
         remarks: Vec::new(),
+    }
+}
+
+/// Removes what generations have left of which no process lives.
+pub(super) fn tidy(records: &Records<'_>) {
+    records.forget_half_written();
+    let current = records.current().map(|current| current.number);
+    for number in records.numbers() {
+        let members = Members::marked(records.paths(number).pidfile);
+        if Some(number) != current && members.alive().is_empty() {
+            records.forget_generation(number);
+        }
     }
 }

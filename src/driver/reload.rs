@@ -205,7 +205,7 @@ impl Held<'_> {
         let mut nothing = false;
         let account = self.in_runtime(async |interrupts| {
             let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
-            super::tidy(&self.records);
+            recover::tidy(&self.records);
             nothing = recovered.is_none();
             recovered.ok_or_else(|| Refused::new(Refusal::NotRunning, "no handover was interrupted"))
         });

@@ -1,0 +1,135 @@
+//! The end: who serves is written down, what is left is tidied up, and the account is drawn.
+
+use std::rc::Rc;
+
+use crate::core::account::{Account, Named, SCHEMA};
+use crate::core::exit;
+use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
+use crate::core::phase::Step;
+use crate::driver::attempt::Attempt;
+use crate::driver::probe;
+use crate::driver::records::Generation;
+use crate::driver::recover;
+use crate::driver::request::{Refused, Request};
+use crate::driver::timeline::Timeline;
+use crate::driver::ways::Chosen;
+use crate::os::files;
+use crate::os::process::Process;
+
+use super::Handover;
+
+impl Handover<'_> {
+    /// The record of the new generation, once it serves.
+    fn generation(&self) -> Option<Generation> {
+        let attempt = self.attempt.as_ref()?;
+        let processes: Vec<Rc<Process>> = attempt.members.alive();
+        Some(Generation {
+            number: attempt.number,
+            processes: processes.iter().map(|process| process.identity().clone()).collect(),
+            configs: self.configs.clone(),
+            cwd: self.old.cwd.clone(),
+            boot: self.boot.clone(),
+        })
+    }
+
+    /// Tidies up after the end, and writes the account.
+    pub(in crate::driver) fn conclude(
+        mut self,
+        command: &str,
+        outcome: Outcome,
+        began: jiff::Timestamp,
+    ) -> Account {
+        let new_serves = match &outcome.verdict {
+            Verdict::Reloaded | Verdict::ReloadedStillDraining | Verdict::Unproven => true,
+            Verdict::Refused(..) | Verdict::RolledBack | Verdict::Nobody => false,
+        };
+        if new_serves
+            && let Some(generation) = self.generation()
+            && let Err(error) = self.records.set_current(&generation)
+        {
+            self.notes.push(format!("the record of the new generation can't be written: {error}"));
+        }
+        self.records.end_journal();
+        recover::tidy(self.records);
+        // Perhaps not ours: that of one before us, which was killed while it committed.
+        files::forget_half_written(&self.old.pidfile);
+        if outcome.cause == Some(Cause::NotProven(Step::Probes)) {
+            let asked: Vec<String> = self.request.probes.iter().map(probe::name).collect();
+            self.notes.push(format!("the probes were {}", asked.join(", ")));
+        }
+        if let Some(worse) = self.worse.take()
+            && !new_serves
+        {
+            self.notes.push(worse);
+        }
+        let new = self.attempt.as_ref().map(Attempt::named);
+        let old = self.old.named();
+        let serving: Option<Named> = match &outcome.verdict {
+            Verdict::Nobody => None,
+            _ if new_serves => new.clone(),
+            _ => self.old.processes.iter().any(|process| process.is_alive()).then(|| old.clone()),
+        };
+        let reason = outcome.tried.len();
+        let chosen: Option<&Chosen> = self.survey.chosen.get(reason).filter(|_| outcome.way.is_some());
+        Account {
+            schema: SCHEMA.to_owned(),
+            command: command.to_owned(),
+            instance: self.request.instance.clone(),
+            began,
+            took_us: u64::try_from(self.timeline.now().as_micros()).unwrap_or(u64::MAX),
+            exit_code: match &outcome.verdict {
+                // To lead back is what `recover` is for.
+                Verdict::RolledBack if command == "recover" => exit::DONE,
+                _ => outcome.exit_code(),
+            },
+            serving,
+            old: Some(old),
+            new,
+            reason: chosen.map(|chosen| chosen.reason.clone()),
+            notes: self.notes,
+            said: self.said,
+            timeline: self.timeline.moments(),
+            coalesced: false,
+            configs: self.configs.iter().map(|path| path.display().to_string()).collect(),
+            pidfile: self.old.pidfile.display().to_string(),
+            outcome,
+        }
+    }
+}
+
+/// An account of a handover that never began.
+pub(in crate::driver) fn refused(
+    request: &Request,
+    command: &str,
+    timeline: &Timeline,
+    began: jiff::Timestamp,
+    refusal: Refused,
+) -> Account {
+    let outcome = Outcome {
+        verdict: Verdict::Refused(refusal.kind, refusal.why),
+        way: None,
+        tried: Vec::new(),
+        cause: None,
+        rest: Rest::Gone,
+        interrupted: None,
+    };
+    Account {
+        schema: SCHEMA.to_owned(),
+        command: command.to_owned(),
+        instance: request.instance.clone(),
+        began,
+        took_us: u64::try_from(timeline.now().as_micros()).unwrap_or(u64::MAX),
+        exit_code: outcome.exit_code(),
+        serving: None,
+        old: None,
+        new: None,
+        reason: None,
+        notes: Vec::new(),
+        said: Vec::new(),
+        timeline: timeline.moments(),
+        coalesced: false,
+        configs: request.configs.iter().map(|path| path.display().to_string()).collect(),
+        pidfile: request.pidfile.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+        outcome,
+    }
+}

@@ -1,0 +1,64 @@
+//! The files of a handover: the pidfile, whose renaming is the commit, the second names of unix sockets, the journal.
+
+use crate::core::action::Stage;
+use crate::core::input::Input;
+use crate::haproxy::pidfile;
+use crate::os::files::{self, Durability};
+
+use super::Handover;
+
+impl Handover<'_> {
+    pub(super) fn rename_pidfile(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        let pids = attempt.pids();
+        if pids.is_empty() {
+            let why = format!("{} names nobody yet", attempt.paths.pidfile.display());
+            self.inputs.push_back(Input::PidfileFailed(why));
+            return;
+        }
+        let path = &self.old.pidfile;
+        let input = match files::replace(path, pidfile::render(&pids).as_bytes(), Durability::Synced) {
+            Ok(()) => {
+                self.timeline.note("hareload", format!("commit: {} names pid {}", path.display(), pids[0]));
+                Input::PidfileRenamed
+            }
+            Err(error) => Input::PidfileFailed(error.to_string()),
+        };
+        self.inputs.push_back(input);
+    }
+
+    pub(super) fn restore_pidfile(&mut self) {
+        let pids: Vec<u32> = self.old.processes.iter().map(|process| process.pid()).collect();
+        let path = &self.old.pidfile;
+        let named =
+            files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
+        if named.as_ref() == Some(&pids) {
+            return;
+        }
+        match files::replace(path, pidfile::render(&pids).as_bytes(), Durability::Synced) {
+            Ok(()) => self.timeline.note("hareload", format!("{} names the old one again", path.display())),
+            Err(error) => self.notes.push(format!("the pidfile does not name the old one: {error}")),
+        }
+    }
+
+    pub(super) fn each_kept(&mut self, what: &str, verb: fn(&files::Kept) -> std::io::Result<()>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        for kept in attempt.kept.drain(..) {
+            match verb(&kept) {
+                Ok(()) => {
+                    self.timeline.note("hareload", format!("unix socket {} {what}", kept.path.display()))
+                }
+                Err(error) => self.notes.push(format!("unix socket {}: {error}", kept.path.display())),
+            }
+        }
+    }
+
+    /// A stage that can't be written down is not waited for: it only matters if hareload dies as well.
+    pub(super) fn write_down(&mut self, stage: Stage) {
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.journal.stage = stage;
+        if let Err(error) = self.records.set_journal(&attempt.journal) {
+            self.notes.push(format!("the journal can't be written: {error}"));
+        }
+    }
+}
