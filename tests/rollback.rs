@@ -1,0 +1,151 @@
+//! Handovers that fail, several in a row, under load: each is undone, and nobody is lost by it.
+//!
+//! `HARELOAD_TEST_ROLLBACKS` is the number of failures in a row, `HARELOAD_TEST_RATE` the connections a second.
+
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::netns::run_in_netns;
+use hareload_testkit::stage::Stage;
+
+const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
+
+/// How long a port that a stranger holds may take to be told.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// By when what is left of the last new one has gone.
+const GONE: Duration = Duration::from_secs(30);
+
+/// A new one that fails.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    name: &'static str,
+    options: &'static [&'static str],
+    change: fn(Config) -> Config,
+    /// Another number of threads than one.
+    threads: Option<u32>,
+    /// What is said.
+    word: &'static str,
+    /// How long it may take, where that is promised.
+    within: Option<Duration>,
+}
+
+const ROWS: [Row; 6] = [
+    Row {
+        name: "probe::shared",
+        options: &["--handover", "shared", "--probe", "tcp://127.0.0.1:9"],
+        change: |config| config,
+        threads: None,
+        word: "tcp://127.0.0.1:9",
+        within: None,
+    },
+    Row {
+        name: "probe::trial",
+        options: &["--handover", "trial", "--probe", "tcp://127.0.0.1:9"],
+        change: |config| config,
+        threads: None,
+        word: "tcp://127.0.0.1:9",
+        within: None,
+    },
+    Row {
+        name: "chroot",
+        options: &[],
+        change: |config| config.extra_global("chroot /nonexistent/jail"),
+        threads: None,
+        word: "chroot",
+        within: None,
+    },
+    Row {
+        name: "threads",
+        // 200 MB of address space are not enough for 32 stacks.
+        options: &["--ready-timeout", "1s", "--", "-m", "200"],
+        change: |config| config,
+        threads: Some(32),
+        word: "goes on serving",
+        within: None,
+    },
+    Row {
+        name: "foreign_port::shared",
+        options: &[],
+        change: |config| config.frontend_at(([127, 0, 0, 1], 8081).into()),
+        threads: None,
+        word: "127.0.0.1:8081 is held by pid",
+        within: Some(AT_ONCE),
+    },
+    Row {
+        name: "foreign_port::trial",
+        options: &["--handover", "trial"],
+        change: |config| config.frontend_at(([127, 0, 0, 1], 8081).into()),
+        threads: None,
+        word: "127.0.0.1:8081 is held by pid",
+        within: Some(AT_ONCE),
+    },
+];
+
+fn main() -> ExitCode {
+    let caps = Caps::find();
+    let mut trials = Vec::new();
+    for (major, minor) in [(2, 2), (2, 6), (3, 0), (3, 2)] {
+        let haproxy = haproxies::of_branch(major, minor);
+        let version =
+            haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
+        for row in ROWS {
+            let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
+            let haproxy = haproxy.clone();
+            trials.push(caps.trial(&format!("{version}::{}", row.name), &needs, move || {
+                let haproxy = haproxy.context("no such HAProxy")?;
+                run_in_netns(|_| in_a_row(&haproxy, &row))
+            }));
+        }
+    }
+    let mut arguments = Arguments::from_args();
+    // Each loads every core.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn number(variable: &str, otherwise: u32) -> u32 {
+    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+fn in_a_row(haproxy: &Haproxy, row: &Row) -> Result<()> {
+    let rollbacks = number("HARELOAD_TEST_ROLLBACKS", 4);
+    let _stranger = TcpListener::bind(("127.0.0.1", 8081))?;
+    let config = |marker| Config::new().frontend(8080).marker(marker);
+    let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let old = stage.instance.pid()?;
+    stage.instance.write_config((row.change)(config("g2")))?;
+    if let Some(threads) = row.threads {
+        let text = fs::read_to_string(stage.instance.config_path())?;
+        let text = text.replace("nbthread 1", &format!("nbthread {threads}"));
+        stage.instance.write_config_text(&text)?;
+    }
+    // What a trial's new one serves while it is tried is right too.
+    let load = stage.load(number("HARELOAD_TEST_RATE", 4000), ["g1".to_owned(), "g2".to_owned()])?;
+    let mut longest = Duration::ZERO;
+    for rollback in 1..=rollbacks {
+        let result = stage.hareload().arg("-v").args(row.options).run()?.expect_code(150)?;
+        let said = || format!("rollback {rollback}: {}{}", result.stdout, result.stderr);
+        ensure!(result.stderr.contains(row.word), "not said: {:?}: {}", row.word, said());
+        if let Some(within) = row.within {
+            ensure!(result.took < within, "took {:?}: {}", result.took, said());
+        }
+        longest = longest.max(result.took);
+        ensure!(stage.instance.pid()? == old, "the pidfile names another: {}", said());
+    }
+    stage.expect_serving("g1")?;
+    stage.expect_admin()?;
+    stage.instance.wait_only(&[old], GONE)?;
+    stage.expect_tidy()?;
+    let report = load.stop()?;
+    eprintln!("{} {}: {rollbacks} rollbacks, the longest {longest:?}: {report}", haproxy.version, row.name);
+    report.expect_lossless().map(drop)
+}
