@@ -27,11 +27,10 @@ mod state;
 
 use std::process::ExitCode;
 
-use hareload_testkit::anyhow::{Context, Result};
-use hareload_testkit::caps::{Caps, Need};
-use hareload_testkit::haproxies::{self, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
-use hareload_testkit::netns::run_in_netns;
+use hareload_testkit::anyhow::Result;
+use hareload_testkit::caps::Caps;
+use hareload_testkit::haproxies::{BRANCHES, Haproxy};
+use hareload_testkit::libtest_mimic::{self, Arguments};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -96,27 +95,12 @@ const OTHERS: [(&str, Fault); 25] = [
 fn main() -> ExitCode {
     let caps = Caps::find();
     let mut trials = Vec::new();
-    for (major, minor) in [(2, 2), (2, 6), (3, 0), (3, 2)] {
-        for (name, fault) in STARTS {
-            trials.push(trial(&caps, major, minor, name, fault));
-        }
+    for branch in BRANCHES {
+        trials.extend(STARTS.map(|(name, fault)| caps.on_branch(branch, name, fault)));
     }
-    for (name, fault) in OTHERS {
-        trials.push(trial(&caps, 2, 6, name, fault));
-    }
+    trials.extend(OTHERS.map(|(name, fault)| caps.on_branch((2, 6), name, fault)));
     let mut arguments = Arguments::from_args();
     // How fast a fault is told is measured, and each has processes and threads of its own.
     arguments.test_threads.get_or_insert(1);
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(caps: &Caps, major: u32, minor: u32, name: &str, fault: Fault) -> Trial {
-    let haproxy = haproxies::of_branch(major, minor);
-    let version =
-        haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
-    let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
-    caps.trial(&format!("{version}::{name}"), &needs, move || {
-        let haproxy = haproxy.context("no such HAProxy")?;
-        run_in_netns(|_| fault(&haproxy))
-    })
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::{Caps, Need};
 use hareload_testkit::config::{Admin, Config};
-use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::haproxies::{self, BRANCHES, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::stage::{Stage, account, timeline};
@@ -21,9 +21,6 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
 /// By when an old one has finished the connections of the load.
 const DRAINED: Duration = Duration::from_secs(30);
-
-/// The versions that distributions ship, and that differ in what a handover sees.
-const BRANCHES: [(u32, u32); 4] = [(2, 2), (2, 6), (3, 0), (3, 2)];
 
 /// Whether two HAProxies can have the ports side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,17 +105,9 @@ const ROWS: [Row; 6] = [
 fn main() -> ExitCode {
     let caps = Caps::find();
     let mut trials = Vec::new();
-    for (major, minor) in BRANCHES {
-        let haproxy = haproxies::of_branch(major, minor);
-        let version =
-            haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
+    for branch in BRANCHES {
         for row in ROWS {
-            let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
-            let haproxy = haproxy.clone();
-            trials.push(caps.trial(&format!("{version}::{}", row.name), &needs, move || {
-                let haproxy = haproxy.context("no such HAProxy")?;
-                run_in_netns(|_| in_a_row(&haproxy, &row))
-            }));
+            trials.push(caps.on_branch(branch, row.name, move |haproxy| in_a_row(haproxy, &row)));
         }
     }
     let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6), Need::Branch(3, 0)];

@@ -13,11 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
-use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::libtest_mimic::{self, Arguments};
-use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::process::lives;
 use hareload_testkit::stage::{Stage, pid_at};
 use hareload_testkit::waiting::until;
@@ -151,21 +150,12 @@ fn main() -> ExitCode {
     });
     eprintln!("HARELOAD_TEST_SEED={seed}");
     let mut trials = Vec::new();
-    for (major, minor) in [(2, 6), (3, 2)] {
-        let haproxy = haproxies::of_branch(major, minor);
-        let version =
-            haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
+    for branch in [(2, 6), (3, 2)] {
         for row in ROWS {
-            for victims in [Victims::Hareload, Victims::All] {
-                let whom = match victims {
-                    Victims::Hareload => "hareload",
-                    Victims::All => "hareload_and_guard",
-                };
-                let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
-                let haproxy = haproxy.clone();
-                trials.push(caps.trial(&format!("{version}::{}::{whom}", row.name), &needs, move || {
-                    let haproxy = haproxy.context("no such HAProxy")?;
-                    run_in_netns(|_| campaign(&haproxy, &row, victims, seed))
+            for (victims, whom) in [(Victims::Hareload, "hareload"), (Victims::All, "hareload_and_guard")] {
+                let name = format!("{}::{whom}", row.name);
+                trials.push(caps.on_branch(branch, &name, move |haproxy| {
+                    campaign(haproxy, &row, victims, seed)
                         .with_context(|| format!("HARELOAD_TEST_SEED={seed}"))
                 }));
             }

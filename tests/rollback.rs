@@ -8,12 +8,11 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
-use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
-use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::stage::Stage;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -93,17 +92,9 @@ const ROWS: [Row; 6] = [
 fn main() -> ExitCode {
     let caps = Caps::find();
     let mut trials = Vec::new();
-    for (major, minor) in [(2, 2), (2, 6), (3, 0), (3, 2)] {
-        let haproxy = haproxies::of_branch(major, minor);
-        let version =
-            haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
+    for branch in BRANCHES {
         for row in ROWS {
-            let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
-            let haproxy = haproxy.clone();
-            trials.push(caps.trial(&format!("{version}::{}", row.name), &needs, move || {
-                let haproxy = haproxy.context("no such HAProxy")?;
-                run_in_netns(|_| in_a_row(&haproxy, &row))
-            }));
+            trials.push(caps.on_branch(branch, row.name, move |haproxy| in_a_row(haproxy, &row)));
         }
     }
     let mut arguments = Arguments::from_args();

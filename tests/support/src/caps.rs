@@ -1,10 +1,10 @@
 //! What can be tested here, so that what can't is reported as skipped, by name, and never as passed.
 //!
-//! Called by the tests' `main`, which builds its trials with [`Caps::trial`].
+//! Called by the tests' `main`, which builds its trials with [`Caps::on_branch`] and [`Caps::trial`].
 
 use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use libtest_mimic::Trial;
 use nix::unistd::geteuid;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -72,6 +72,21 @@ impl Caps {
         };
         let missing: Vec<String> = needs.iter().filter_map(lacks).collect();
         (!missing.is_empty()).then(|| missing.join(", "))
+    }
+
+    /// A test with a HAProxy of this branch, as root in a network namespace of its own: `<version>::<name>`.
+    pub fn on_branch<F>(&self, (major, minor): (u32, u32), name: &str, test: F) -> Trial
+    where
+        F: FnOnce(&Haproxy) -> Result<()> + Send + 'static,
+    {
+        let haproxy = haproxies::of_branch(major, minor);
+        let version =
+            haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
+        let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
+        self.trial(&format!("{version}::{name}"), &needs, move || {
+            let haproxy = haproxy.context("no such HAProxy")?;
+            netns::run_in_netns(|_| test(&haproxy))
+        })
     }
 
     /// A test that needs something. Where that is missing it is marked ignored, and its name says what was missing:

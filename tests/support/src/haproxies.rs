@@ -100,6 +100,9 @@ pub fn any() -> Option<Haproxy> {
     })
 }
 
+/// The branches that distributions ship, and that differ in what a handover sees.
+pub const BRANCHES: [(u32, u32); 4] = [(2, 2), (2, 6), (3, 0), (3, 2)];
+
 /// The newest unpacked one of a branch, such as 3.2.
 #[must_use]
 pub fn of_branch(major: u32, minor: u32) -> Option<Haproxy> {
