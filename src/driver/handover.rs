@@ -129,6 +129,10 @@ impl<'a> Handover<'a> {
         interrupts: &mut Interrupts,
     ) -> Outcome {
         tokio::task::spawn_local(watch::old_gone(self.old.processes.clone(), self.events.clone()));
+        if self.request.drain != Drain::Return {
+            // While nobody else answers there.
+            self.window = Window::keep(None, self.old_admin().as_deref(), &self.old.processes).await;
+        }
         self.inputs.extend(begin);
         for action in first {
             self.act(action).await;
@@ -282,7 +286,9 @@ impl<'a> Handover<'a> {
             Action::ForgetSockets => {
                 // The last chance to find the old one by its own socket, and the last moment that it can be asked.
                 if self.request.drain != Drain::Return {
-                    self.window = Window::open(self.old_admin().as_deref(), &self.old.processes).await;
+                    let admin = self.old_admin();
+                    self.window =
+                        Window::keep(self.window.take(), admin.as_deref(), &self.old.processes).await;
                 }
                 self.each_kept("forgotten", files::forget);
             }
