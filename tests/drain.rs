@@ -9,11 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
-use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
-use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::process::Running;
 use hareload_testkit::stage::Stage;
 use hareload_testkit::waiting::until;
@@ -37,16 +36,8 @@ const TESTS: [(&str, Test); 3] = [
 fn main() -> ExitCode {
     let caps = Caps::find();
     let mut trials = Vec::new();
-    for (major, minor) in [(2, 2), (2, 6), (3, 0), (3, 2)] {
-        let haproxy = haproxies::of_branch(major, minor);
-        let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
-        for (name, test) in TESTS {
-            let haproxy = haproxy.clone();
-            trials.push(caps.trial(&format!("{major}.{minor}::{name}"), &needs, move || {
-                let haproxy = haproxy.context("no such HAProxy")?;
-                run_in_netns(|_| test(&haproxy))
-            }));
-        }
+    for branch in BRANCHES {
+        trials.extend(TESTS.map(|(name, test)| caps.on_branch(branch, name, test)));
     }
     let mut arguments = Arguments::from_args();
     // How soon something is seen is measured.

@@ -7,12 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hareload_testkit::Signal;
-use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
-use hareload_testkit::haproxies::{self, Haproxy};
+use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::libtest_mimic::{self, Arguments};
-use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::process::{RunResult, lives};
 use hareload_testkit::stage::Stage;
 use hareload_testkit::waiting::until;
@@ -38,16 +37,7 @@ const TESTS: [(&str, Test); 6] = [
 
 fn main() -> ExitCode {
     let caps = Caps::find();
-    let haproxy = haproxies::of_branch(2, 6);
-    let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6)];
-    let trial = |(name, test): (&str, Test)| {
-        let haproxy = haproxy.clone();
-        caps.trial(name, &needs, move || {
-            let haproxy = haproxy.context("no such HAProxy")?;
-            run_in_netns(|_| test(&haproxy))
-        })
-    };
-    let trials = TESTS.into_iter().map(trial).collect();
+    let trials = TESTS.map(|(name, test)| caps.on_branch((2, 6), name, test)).into();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

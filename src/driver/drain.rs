@@ -14,7 +14,12 @@ use crate::os::usage;
 /// How long the old one may take to answer; it may be paused, and then it does not.
 const QUESTION: Duration = Duration::from_millis(300);
 /// How often the old one is looked for where two accept from the same admin socket.
-const ANSWERS: u32 = 32;
+const ANSWERS: u32 = 64;
+/// Between two looks for it: which of two is woken first stays the same while nothing else changes.
+const APART: Duration = Duration::from_millis(3);
+/// Keeps our session open while the new one is proven. HAProxy closes one on which nothing is asked for 10 s unless
+/// `stats timeout` says otherwise.
+const STAY_OPEN: &str = "set timeout cli 1d";
 /// How long one that drains may take to answer: it has its connections to serve.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often it is looked at: our own session may be the last that keeps it alive, but not for longer than this.
@@ -47,22 +52,40 @@ pub type OnDrain = Option<Rc<dyn Fn(&Draining)>>;
 pub(super) struct Window(Session);
 
 impl Window {
+    /// The one that there is, if it still answers; else another is opened. To be called while the old one is alone, and
+    /// again right before it is told to retire.
+    pub(super) async fn keep(
+        window: Option<Window>,
+        admin: Option<&Path>,
+        processes: &[Rc<Process>],
+    ) -> Option<Window> {
+        if let Some(mut window) = window
+            && window.look(QUESTION).await.is_some()
+        {
+            return Some(window);
+        }
+        Window::open(admin, processes).await
+    }
+
     /// Opens it, if one of these processes answers there. A socket that was handed over is accepted from by both
     /// sides, so the first answer may be the new one's.
-    pub(super) async fn open(admin: Option<&Path>, processes: &[Rc<Process>]) -> Option<Window> {
+    async fn open(admin: Option<&Path>, processes: &[Rc<Process>]) -> Option<Window> {
         for _ in 0..ANSWERS {
             let mut session = Session::open(admin?, QUESTION).await.ok()?;
             let reply = session.ask("show info", QUESTION).await.ok()?;
             let pid = Info::parse(&reply).ok()?.pid;
             if processes.iter().any(|process| process.pid() == pid) {
+                let _ = session.ask(STAY_OPEN, QUESTION).await;
                 return Some(Window(session));
             }
+            drop(session);
+            time::sleep_until(time::Instant::now() + APART).await;
         }
         None
     }
 
-    async fn look(&mut self) -> Option<Left> {
-        let reply = self.0.ask("show info", ANSWER).await.ok()?;
+    async fn look(&mut self, patience: Duration) -> Option<Left> {
+        let reply = self.0.ask("show info", patience).await.ok()?;
         Some(Left::of(&Info::parse(&reply).ok()?))
     }
 }
@@ -122,7 +145,7 @@ pub(super) async fn follow(processes: Vec<Rc<Process>>, mut window: Option<Windo
         let alive: Vec<&Rc<Process>> = processes.iter().filter(|process| process.is_alive()).collect();
         let Some(first) = alive.first() else { return };
         let left = match &mut window {
-            Some(open) => open.look().await,
+            Some(open) => open.look(ANSWER).await,
             None => None,
         };
         if left.is_some_and(|left| left.clients == Clients::Some) {

@@ -14,7 +14,7 @@ use crate::core::input::Input;
 use crate::core::machine::Machine;
 use crate::core::outcome::Outcome;
 use crate::core::phase::Step;
-use crate::core::plan::Plan;
+use crate::core::plan::{Drain, Plan};
 use crate::haproxy::handoff::Heard;
 use crate::os::herald::{Herald, Report};
 use crate::os::process::Exit;
@@ -129,6 +129,10 @@ impl<'a> Handover<'a> {
         interrupts: &mut Interrupts,
     ) -> Outcome {
         tokio::task::spawn_local(watch::old_gone(self.old.processes.clone(), self.events.clone()));
+        if self.request.drain != Drain::Return {
+            // While nobody else answers there.
+            self.window = Window::keep(None, self.old_admin().as_deref(), &self.old.processes).await;
+        }
         self.inputs.extend(begin);
         for action in first {
             self.act(action).await;

@@ -58,7 +58,9 @@ impl Handover<'_> {
             Action::ForgetSockets => {
                 // The last chance to find the old one by its own socket, and the last moment that it can be asked.
                 if self.request.drain != Drain::Return {
-                    self.window = Window::open(self.old_admin().as_deref(), &self.old.processes).await;
+                    let admin = self.old_admin();
+                    self.window =
+                        Window::keep(self.window.take(), admin.as_deref(), &self.old.processes).await;
                 }
                 self.each_kept("forgotten", files::forget);
             }
