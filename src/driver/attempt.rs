@@ -1,6 +1,5 @@
-//! One new generation: what is prepared for it, how it is spawned, and who belongs to it.
+//! One new generation: what is prepared for it, and how it is spawned.
 
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,74 +8,26 @@ use std::time::Duration;
 use crate::core::account::Named;
 use crate::core::action::Stage;
 use crate::core::input::Failure;
-use crate::haproxy::alerts::{self, About, Alert, BindAddress, Level};
+use crate::haproxy::alerts;
 use crate::haproxy::argv::Launch;
 use crate::haproxy::handoff::{HEARD_SIGNALS, Word};
 use crate::haproxy::overlay::Overlay;
-use crate::haproxy::pidfile;
 use crate::os::borrow::Lender;
 use crate::os::files::{self, Durability, Kept};
 use crate::os::herald::Herald;
-use crate::os::process::{self, Exit, Process};
-use crate::os::sockets;
+use crate::os::process::{Exit, Process};
 use crate::os::spawn::{self, Command, Output, SpawnError};
 
+use super::failure;
 use super::find::Old;
 use super::lending;
+use super::members::Members;
 use super::records::{Journal, Paths, Records};
 use super::timeline::Timeline;
 use super::ways::{Chosen, Source};
 
 /// How long the new one may take to fetch the lent sockets: it parses its configuration first.
 const LENDING: Duration = Duration::from_secs(120);
-
-/// Who belongs to the new generation. Its processes carry the private pidfile on their command line.
-#[derive(Debug)]
-pub(super) struct Members {
-    mark: PathBuf,
-    known: RefCell<Vec<Rc<Process>>>,
-}
-
-impl Members {
-    /// The members that carry this mark.
-    pub(super) fn marked(mark: PathBuf) -> Members {
-        Members { mark, known: RefCell::default() }
-    }
-
-    /// All that live now. Looks through the whole system: the daemon is a child of the child that was spawned.
-    pub(super) fn alive(&self) -> Vec<Rc<Process>> {
-        for pid in process::with_argument(self.mark.as_os_str()) {
-            let known = self.known.borrow().iter().any(|member| member.pid() == pid && member.is_alive());
-            // Opened first, looked at then: what carries the mark now is what was opened.
-            if !known
-                && let Ok(process) = Process::open(pid)
-                && process.cmdline().is_ok_and(|line| line.iter().any(|word| word == self.mark.as_os_str()))
-            {
-                self.known.borrow_mut().push(Rc::new(process));
-            }
-        }
-        self.known.borrow().iter().filter(|member| member.is_alive()).cloned().collect()
-    }
-
-    /// Whether this pid is one of them; looks only as far as it must.
-    pub(super) fn includes(&self, pid: u32) -> bool {
-        self.known.borrow().iter().any(|member| member.pid() == pid)
-            || self.alive().iter().any(|member| member.pid() == pid)
-    }
-
-    /// The pids that HAProxy has written into their private pidfile, dead or alive.
-    pub(super) fn written(&self) -> Vec<u32> {
-        files::read_bounded(&self.mark, pidfile::MAX_BYTES)
-            .ok()
-            .and_then(|bytes| pidfile::parse(&bytes).ok())
-            .unwrap_or_default()
-    }
-
-    /// Adds one that is certain.
-    pub(super) fn add(&self, process: Rc<Process>) {
-        self.known.borrow_mut().push(process);
-    }
-}
 
 /// One attempt at a new generation.
 #[derive(Debug)]
@@ -274,94 +225,6 @@ impl Attempt {
         let text = self.output.as_ref().map_or(&[][..], Output::bytes);
         let alerts = alerts::parse(text);
         let said = alerts::gist(&alerts);
-        (classify(&alerts, &said, old, exit, self), said)
+        (failure::classify(&alerts, &said, old, exit, &self.members), said)
     }
-}
-
-fn classify(alerts: &[Alert], said: &[String], old: &Old, exit: Option<Exit>, attempt: &Attempt) -> Failure {
-    let conflicts = alerts::bind_conflicts(alerts);
-    if !conflicts.is_empty() {
-        return conflict(&conflicts, alerts, old, attempt);
-    }
-    let main = alerts.iter().find(|alert| alert.level == Level::Alert).map(|alert| alert.text.clone());
-    let ended = exit.map_or_else(|| "it ended".to_owned(), |exit| exit.to_string());
-    let why = match main.or_else(|| said.last().cloned()) {
-        Some(text) => text,
-        None => format!("HAProxy {ended} without a word"),
-    };
-    let is = |wanted: fn(&About) -> bool| alerts.iter().any(|alert| wanted(&alert.about));
-    if is(|about| matches!(about, About::Transfer)) {
-        return Failure::Transfer(why);
-    }
-    let host = |about: &About| {
-        matches!(
-            about,
-            About::Chroot { .. }
-                | About::Identity
-                | About::FdLimit
-                | About::Transparent
-                | About::Threads
-                | About::Limits
-        )
-    };
-    if is(host) {
-        let told = alerts.iter().find(|alert| host(&alert.about)).map_or(why, |alert| alert.text.clone());
-        return Failure::Other(told);
-    }
-    if is(|about| matches!(about, About::Configuration | About::NoListener | About::MissingFile)) {
-        return Failure::Configuration(why);
-    }
-    Failure::Other(why)
-}
-
-/// Addresses that it could not bind: whoever holds them decides whether another way may help.
-fn conflict(conflicts: &[BindAddress], alerts: &[Alert], old: &Old, attempt: &Attempt) -> Failure {
-    let mut by_old = Vec::new();
-    let mut by_others = Vec::new();
-    for address in conflicts {
-        match address {
-            BindAddress::Inet(address) => {
-                let holders = sockets::holder_of(*address);
-                let strangers: Vec<String> = holders
-                    .iter()
-                    .filter(|holder| !old.is_member(holder.pid) && !attempt.members.includes(holder.pid))
-                    .map(|holder| {
-                        format!("pid {} ({})", holder.pid, alerts::sanitise(holder.comm.as_bytes(), 32))
-                    })
-                    .collect();
-                let held_by_old = holders.iter().any(|holder| old.is_member(holder.pid));
-                match (strangers.is_empty(), held_by_old) {
-                    (false, _) => by_others.push(format!("{address} is held by {}", strangers.join(", "))),
-                    (true, true) => by_old.push(format!("{address} is held by the old one")),
-                    (true, false) => by_others.push(match because(alerts, *address) {
-                        Some(why) => format!("{address} can't be bound: {}", why.to_lowercase()),
-                        None => format!("{address} can't be bound, and no holder can be seen"),
-                    }),
-                }
-            }
-            BindAddress::Unix(path) => by_others.push(format!("unix socket {path} can't be bound")),
-            // Abstract sockets are printed without a name by most versions.
-            BindAddress::Other(what) => {
-                let said = alerts.iter().find(
-                    |alert| matches!(&alert.about, About::CannotBind { address, .. } if address == what),
-                );
-                let why = said.map_or_else(|| format!("{what} can't be bound"), |alert| alert.text.clone());
-                if old.abstract_sockets { by_old.push(why) } else { by_others.push(why) }
-            }
-        }
-    }
-    if by_others.is_empty() {
-        Failure::PortsOfOld(by_old.join("; "))
-    } else {
-        Failure::PortsOfOthers(by_others.join("; "))
-    }
-}
-
-fn because(alerts: &[Alert], wanted: std::net::SocketAddr) -> Option<String> {
-    alerts.iter().find_map(|alert| match &alert.about {
-        About::CannotBind { address, because } if BindAddress::read(address) == BindAddress::Inet(wanted) => {
-            because.clone()
-        }
-        _ => None,
-    })
 }

@@ -8,10 +8,12 @@
 mod attempt;
 pub mod check;
 pub mod drain;
+mod failure;
 pub mod find;
 mod handover;
 pub mod intention;
 mod lending;
+mod members;
 mod pidfile;
 mod probe;
 mod proof;

@@ -16,7 +16,7 @@ use crate::os::process::Exit;
 use crate::os::sockets;
 use crate::os::spawn::{Command, Group};
 
-use super::attempt::Members;
+use super::members::Members;
 use super::request::Probe;
 
 /// How long all probes may take together. Less than the core gives them ([`crate::core::plan::Limits::probes`]): the

@@ -19,7 +19,7 @@ use crate::os::admin::{self, Session};
 use crate::os::process::Process;
 use crate::os::sockets::{self, Address, Kind};
 
-use super::attempt::Members;
+use super::members::Members;
 use super::probe;
 use super::records::Listening;
 use super::request::Probe;

@@ -18,9 +18,10 @@ use crate::os::signals::Interrupts;
 use crate::os::state::StateDir;
 use crate::os::{admin, clock, files};
 
-use super::attempt::{Attempt, Members};
+use super::attempt::Attempt;
 use super::find::Old;
 use super::handover::Handover;
+use super::members::Members;
 use super::records::{self, Journal, Records};
 use super::request::Request;
 use super::timeline::Timeline;

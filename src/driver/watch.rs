@@ -11,7 +11,7 @@ use crate::core::input::Input;
 use crate::os::process::{self, Exit, Process};
 use crate::os::sockets::{self, Address, Kind};
 
-use super::attempt::Members;
+use super::members::Members;
 use super::records::Listening;
 
 /// What a watcher tells the loop.

@@ -1,0 +1,104 @@
+//! Why a new one failed: by what it printed, how it exited, and who holds what it lacked.
+
+use crate::core::input::Failure;
+use crate::haproxy::alerts::{self, About, Alert, BindAddress, Level};
+use crate::os::process::Exit;
+use crate::os::sockets;
+
+use super::find::Old;
+use super::members::Members;
+
+/// What sort of failure it is; another way may help against some.
+pub(super) fn classify(
+    alerts: &[Alert],
+    said: &[String],
+    old: &Old,
+    exit: Option<Exit>,
+    new: &Members,
+) -> Failure {
+    let conflicts = alerts::bind_conflicts(alerts);
+    if !conflicts.is_empty() {
+        return conflict(&conflicts, alerts, old, new);
+    }
+    let main = alerts.iter().find(|alert| alert.level == Level::Alert).map(|alert| alert.text.clone());
+    let ended = exit.map_or_else(|| "it ended".to_owned(), |exit| exit.to_string());
+    let why = match main.or_else(|| said.last().cloned()) {
+        Some(text) => text,
+        None => format!("HAProxy {ended} without a word"),
+    };
+    let is = |wanted: fn(&About) -> bool| alerts.iter().any(|alert| wanted(&alert.about));
+    if is(|about| matches!(about, About::Transfer)) {
+        return Failure::Transfer(why);
+    }
+    let host = |about: &About| {
+        matches!(
+            about,
+            About::Chroot { .. }
+                | About::Identity
+                | About::FdLimit
+                | About::Transparent
+                | About::Threads
+                | About::Limits
+        )
+    };
+    if is(host) {
+        let told = alerts.iter().find(|alert| host(&alert.about)).map_or(why, |alert| alert.text.clone());
+        return Failure::Other(told);
+    }
+    if is(|about| matches!(about, About::Configuration | About::NoListener | About::MissingFile)) {
+        return Failure::Configuration(why);
+    }
+    Failure::Other(why)
+}
+
+/// Addresses that it could not bind: whoever holds them decides whether another way may help.
+fn conflict(conflicts: &[BindAddress], alerts: &[Alert], old: &Old, new: &Members) -> Failure {
+    let mut by_old = Vec::new();
+    let mut by_others = Vec::new();
+    for address in conflicts {
+        match address {
+            BindAddress::Inet(address) => {
+                let holders = sockets::holder_of(*address);
+                let strangers: Vec<String> = holders
+                    .iter()
+                    .filter(|holder| !old.is_member(holder.pid) && !new.includes(holder.pid))
+                    .map(|holder| {
+                        format!("pid {} ({})", holder.pid, alerts::sanitise(holder.comm.as_bytes(), 32))
+                    })
+                    .collect();
+                let held_by_old = holders.iter().any(|holder| old.is_member(holder.pid));
+                match (strangers.is_empty(), held_by_old) {
+                    (false, _) => by_others.push(format!("{address} is held by {}", strangers.join(", "))),
+                    (true, true) => by_old.push(format!("{address} is held by the old one")),
+                    (true, false) => by_others.push(match because(alerts, *address) {
+                        Some(why) => format!("{address} can't be bound: {}", why.to_lowercase()),
+                        None => format!("{address} can't be bound, and no holder can be seen"),
+                    }),
+                }
+            }
+            BindAddress::Unix(path) => by_others.push(format!("unix socket {path} can't be bound")),
+            // Abstract sockets are printed without a name by most versions.
+            BindAddress::Other(what) => {
+                let said = alerts.iter().find(
+                    |alert| matches!(&alert.about, About::CannotBind { address, .. } if address == what),
+                );
+                let why = said.map_or_else(|| format!("{what} can't be bound"), |alert| alert.text.clone());
+                if old.abstract_sockets { by_old.push(why) } else { by_others.push(why) }
+            }
+        }
+    }
+    if by_others.is_empty() {
+        Failure::PortsOfOld(by_old.join("; "))
+    } else {
+        Failure::PortsOfOthers(by_others.join("; "))
+    }
+}
+
+fn because(alerts: &[Alert], wanted: std::net::SocketAddr) -> Option<String> {
+    alerts.iter().find_map(|alert| match &alert.about {
+        About::CannotBind { address, because } if BindAddress::read(address) == BindAddress::Inet(wanted) => {
+            because.clone()
+        }
+        _ => None,
+    })
+}

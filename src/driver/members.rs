@@ -1,0 +1,57 @@
+//! Who belongs to a generation: its processes carry its private pidfile on their command line.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::haproxy::pidfile;
+use crate::os::files;
+use crate::os::process::{self, Process};
+
+/// The processes of one generation.
+#[derive(Debug)]
+pub(super) struct Members {
+    mark: PathBuf,
+    known: RefCell<Vec<Rc<Process>>>,
+}
+
+impl Members {
+    /// The members that carry this mark.
+    pub(super) fn marked(mark: PathBuf) -> Members {
+        Members { mark, known: RefCell::default() }
+    }
+
+    /// All that live now. Looks through the whole system: the daemon is a child of the child that was spawned.
+    pub(super) fn alive(&self) -> Vec<Rc<Process>> {
+        for pid in process::with_argument(self.mark.as_os_str()) {
+            let known = self.known.borrow().iter().any(|member| member.pid() == pid && member.is_alive());
+            // Opened first, looked at then: what carries the mark now is what was opened.
+            if !known
+                && let Ok(process) = Process::open(pid)
+                && process.cmdline().is_ok_and(|line| line.iter().any(|word| word == self.mark.as_os_str()))
+            {
+                self.known.borrow_mut().push(Rc::new(process));
+            }
+        }
+        self.known.borrow().iter().filter(|member| member.is_alive()).cloned().collect()
+    }
+
+    /// Whether this pid is one of them; looks only as far as it must.
+    pub(super) fn includes(&self, pid: u32) -> bool {
+        self.known.borrow().iter().any(|member| member.pid() == pid)
+            || self.alive().iter().any(|member| member.pid() == pid)
+    }
+
+    /// The pids that HAProxy has written into their private pidfile, dead or alive.
+    pub(super) fn written(&self) -> Vec<u32> {
+        files::read_bounded(&self.mark, pidfile::MAX_BYTES)
+            .ok()
+            .and_then(|bytes| pidfile::parse(&bytes).ok())
+            .unwrap_or_default()
+    }
+
+    /// Adds one that is certain.
+    pub(super) fn add(&self, process: Rc<Process>) {
+        self.known.borrow_mut().push(process);
+    }
+}
