@@ -22,7 +22,15 @@ impl Members {
     }
 
     /// All that live now. Looks through the whole system: the daemon is a child of the child that was spawned.
+    ///
+    /// Nobody is believed only at the second look: the child may end, its daemon just forked, between the listing of the
+    /// processes and the look at it. The daemon is there before the second listing.
     pub(super) fn alive(&self) -> Vec<Rc<Process>> {
+        let alive = self.look();
+        if alive.is_empty() { self.look() } else { alive }
+    }
+
+    fn look(&self) -> Vec<Rc<Process>> {
         for pid in process::with_argument(self.mark.as_os_str()) {
             let known = self.known.borrow().iter().any(|member| member.pid() == pid && member.is_alive());
             // Opened first, looked at then: what carries the mark now is what was opened.

@@ -165,7 +165,7 @@ fn old_of(journal: &Journal) -> Old {
         },
         configs: Vec::new(),
         cwd: journal.cwd.clone(),
-        unix: Vec::new(),
+        unix: journal.unix.clone(),
         samples: Vec::new(),
         abstract_sockets: false,
         number: journal.old_number,

@@ -183,6 +183,27 @@ pub fn forget_half_written(path: &Path) {
     }
 }
 
+/// Removes what HAProxies that were killed while they bound have left beside a unix socket: `<path>.<pid>.tmp`, bound and
+/// not renamed yet, and `<path>.<pid>.bak`, a second name of the socket that was there before (`sock_unix.c`,
+/// `sock_unix_bind_receiver`). Those of a process that lives are its own.
+pub fn forget_half_bound(path: &Path, lives: impl Fn(u32) -> bool) {
+    let Some(name) = path.file_name() else { return };
+    let mut begins = name.to_owned();
+    begins.push(".");
+    for entry in fs::read_dir(parent_of(path)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let dead = name
+            .as_encoded_bytes()
+            .strip_prefix(begins.as_encoded_bytes())
+            .and_then(|rest| rest.strip_suffix(b".tmp").or(rest.strip_suffix(b".bak")))
+            .and_then(|pid| std::str::from_utf8(pid).ok()?.parse().ok())
+            .is_some_and(|pid: u32| !lives(pid));
+        if dead && entry.file_type().is_ok_and(|kind| kind.is_socket()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -310,6 +331,29 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing temporary is left");
+    }
+
+    #[test]
+    fn what_a_dead_haproxy_has_half_bound_is_forgotten() {
+        let (directory, _) = room();
+        let socket = |name: &str| {
+            let path = directory.path().join(name);
+            let _ = UnixListener::bind(&path).unwrap();
+            path
+        };
+        let path = socket("admin.sock");
+        let dead = [socket("admin.sock.7.tmp"), socket("admin.sock.7.bak")];
+        let kept = [
+            socket("admin.sock.8.tmp"),
+            socket("admin.sock.x.tmp"),
+            socket("other.sock.7.tmp"),
+            path.clone(),
+        ];
+        let file = directory.path().join("admin.sock.9.bak");
+        fs::write(&file, "").unwrap();
+        forget_half_bound(&path, |pid| pid == 8);
+        assert!(dead.iter().all(|path| !path.exists()));
+        assert!(kept.iter().chain([&file]).all(|path| path.exists()));
     }
 
     #[test]

@@ -51,6 +51,9 @@ impl Handover<'_> {
         }
         self.records.end_journal();
         recover::tidy(self.records);
+        for path in &self.old.unix {
+            files::forget_half_bound(path, |pid| Process::open(pid).is_ok());
+        }
         // Perhaps not ours: that of one before us, which was killed while it committed.
         files::forget_half_written(&self.old.pidfile);
         if outcome.cause == Some(Cause::NotProven(Step::Probes)) {
