@@ -102,6 +102,11 @@ fn pause_keeps_the_promise() {
 }
 
 #[test]
+fn start_keeps_the_promise() {
+    explored(Way::Start);
+}
+
+#[test]
 fn shared_then_trial_keeps_the_promise() {
     explored_in_turn(&[Way::Shared, Way::Trial]);
 }

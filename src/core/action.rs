@@ -86,8 +86,8 @@ pub enum Action {
     ReleaseSteering,
     /// The commit: rename the pidfile.
     RenamePidfile,
-    /// Let the pidfile name the old one again, if it does not: the new one will not serve, and the old one was told
-    /// nothing yet. Done before anything else, so that whoever comes after a crash goes the same way.
+    /// Let the pidfile name the old one again (nobody, where nobody served), if it does not: the new one will not serve,
+    /// and the old one was told nothing yet. Done before anything else, so that whoever comes after a crash goes the same way.
     RestorePidfile,
     /// Put the old one's unix sockets back where the new one has replaced them.
     RestoreSockets,

@@ -150,7 +150,7 @@ impl Machine {
             }
             // The one that the pidfile names is gone: if the old one was not told to retire yet, it can serve again.
             (true, None) => {
-                if found.old_alive {
+                if machine.has_way_back() {
                     actions.push(Action::RestorePidfile);
                 }
                 machine.undo(now, Cause::Crashed, Then::End, &mut actions);
@@ -169,6 +169,12 @@ impl Machine {
     /// The way that is being taken, once there is one.
     pub fn way(&self) -> Option<Way> {
         self.plan.ways.get(self.attempt).copied()
+    }
+
+    /// Whether there is something to go back to: the old one, or nobody, as before a start. Else the new one is all there
+    /// is, and is seen through.
+    pub(super) fn has_way_back(&self) -> bool {
+        !self.old.gone || self.way() == Some(Way::Start)
     }
 
     /// When [`Input::Tick`] is due. Every phase but the last has such a time.
@@ -207,6 +213,8 @@ impl Machine {
         match input {
             Input::Planned(plan) => {
                 self.plan = plan;
+                // There is nobody whose end could be told.
+                self.old.gone |= self.way() == Some(Way::Start);
                 self.start(now, actions);
             }
             Input::Refused(refusal, why) => self.finish(Verdict::Refused(refusal, why), Rest::Gone, actions),

@@ -19,6 +19,8 @@ pub enum Way {
     Overlap,
     /// The classic handshake, bounded: the old one is paused so that the new one can bind.
     Pause,
+    /// Nobody serves: there is nobody to take over from, and nobody to go back to.
+    Start,
 }
 
 impl Way {
@@ -29,6 +31,7 @@ impl Way {
             Way::Trial => "trial",
             Way::Overlap => "overlap",
             Way::Pause => "pause",
+            Way::Start => "start",
         }
     }
 
@@ -36,7 +39,7 @@ impl Way {
     pub fn may_pause(self) -> bool {
         match self {
             Way::Trial | Way::Pause => true,
-            Way::Shared | Way::Overlap => false,
+            Way::Shared | Way::Overlap | Way::Start => false,
         }
     }
 }

@@ -95,8 +95,7 @@ impl Machine {
             }
             Input::Interrupted(signal) => {
                 self.interrupted = Some(signal);
-                // Without an old one the new one is all there is: it is seen through.
-                if !self.old.gone {
+                if self.has_way_back() {
                     self.undo(now, Cause::Interrupted(signal), Then::End, actions);
                 }
             }
@@ -130,7 +129,7 @@ impl Machine {
             Input::PidfileFailed(why) => self.not_committed(now, why, actions),
             Input::NewGone(failure) => {
                 self.new = New::Absent;
-                if !self.old.gone {
+                if self.has_way_back() {
                     actions.push(Action::RestorePidfile);
                 }
                 self.undo(now, Cause::Died(failure), Then::End, actions);
@@ -166,7 +165,7 @@ impl Machine {
 
     /// Whether the new one is committed because there is no way back, rather than because it is proven.
     fn kept(&self) -> bool {
-        self.old.gone || !self.proven
+        !self.has_way_back() || !self.proven
     }
 
     /// The pidfile names the old one still. Where there is a way back it is taken; else the new one serves, and trying

@@ -48,8 +48,7 @@ impl Machine {
             Input::OldGone => self.old.gone = true,
             Input::Interrupted(signal) => {
                 self.interrupted = Some(signal);
-                // Without an old one the new one is all there is: it is seen through.
-                if !self.old.gone {
+                if self.has_way_back() {
                     self.undo(now, Cause::Interrupted(signal), Then::End, actions);
                 }
             }
@@ -89,7 +88,7 @@ impl Machine {
                 // As often as it asks: 2.2.9 and 2.4.0 miss signals.
                 self.tell_old(Order::Pause, actions);
             }
-            Some(Way::Pause | Way::Shared | Way::Trial | Way::Overlap) | None => {
+            Some(Way::Pause | Way::Shared | Way::Trial | Way::Overlap | Way::Start) | None => {
                 actions.push(Action::LetNewFail);
                 self.deadline = self.deadline.min(now + self.plan.limits.last_words);
             }

@@ -14,13 +14,32 @@ use super::outcome::{Cause, Rest, Tried, Verdict};
 use super::phase::{Back, Phase, Step, Told};
 use super::plan::Way;
 
+/// What has failed before anything was touched is a refusal.
+fn refusal(cause: &Cause) -> Option<Verdict> {
+    match cause {
+        Cause::Start(Failure::Configuration(why)) => {
+            Some(Verdict::Refused(Refusal::Configuration, why.clone()))
+        }
+        Cause::Spawn(why) => Some(Verdict::Refused(Refusal::NotInstalled, why.clone())),
+        Cause::Start(_)
+        | Cause::Died(_)
+        | Cause::Proof(..)
+        | Cause::NotBound
+        | Cause::NotProven(_)
+        | Cause::PauseInVain
+        | Cause::Pidfile(_)
+        | Cause::Interrupted(_)
+        | Cause::Crashed => None,
+    }
+}
+
 impl Machine {
     /// Turns back.
     pub(super) fn undo(&mut self, now: Duration, cause: Cause, then: Then, actions: &mut Vec<Action>) {
         self.cause = Some(cause);
         self.then = then;
         let alone = matches!(self.new, New::Running { live: true, told: Told::Nothing, deaf: false, .. });
-        if self.old.gone && alone {
+        if !self.has_way_back() && alone {
             return self.keep_new(now, actions);
         }
         match (self.way(), alone, self.old.paused) {
@@ -81,7 +100,11 @@ impl Machine {
     fn old_again(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.old.gone {
             actions.push(Action::ReleaseSteering);
-            return self.finish(Verdict::Nobody, self.new_rest(), actions);
+            let verdict = match &self.cause {
+                Some(cause) if self.has_way_back() => refusal(cause).unwrap_or(Verdict::Nobody),
+                _ => Verdict::Nobody,
+            };
+            return self.finish(verdict, self.new_rest(), actions);
         }
         self.enter(now, Phase::Undoing(Back::OldAgain), self.plan.limits.listen_again, Again::Repeat);
         self.tell_old(Order::Resume, actions);
@@ -121,13 +144,7 @@ impl Machine {
                 self.start(now, actions);
             }
             (_, _, cause) => {
-                let verdict = match &cause {
-                    Some(Cause::Start(Failure::Configuration(why))) => {
-                        Verdict::Refused(Refusal::Configuration, why.clone())
-                    }
-                    Some(Cause::Spawn(why)) => Verdict::Refused(Refusal::NotInstalled, why.clone()),
-                    _ => Verdict::RolledBack,
-                };
+                let verdict = cause.as_ref().and_then(refusal).unwrap_or(Verdict::RolledBack);
                 self.cause = cause;
                 self.finish(verdict, self.new_rest(), actions);
             }

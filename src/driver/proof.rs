@@ -161,6 +161,9 @@ impl Case {
         if self.settle.is_zero() {
             return Ok(());
         }
+        if self.way == Way::Start {
+            return Ok(());
+        }
         if self.way == Way::Pause {
             // The old one is paused with all its sockets, the admin sockets too: who asks there waits in vain.
             let text = "the old one is paused: the backends were not compared with its own".to_owned();

@@ -24,7 +24,7 @@ const TOO_MANY_TICKS: usize = 100;
 
 /// Goes through every state that this plan can reach.
 pub(crate) fn everything(plan: &Plan) -> Result<Size, String> {
-    let first = Rc::new(State::first());
+    let first = Rc::new(State::first(plan));
     let mut known = HashMap::from([(Rc::clone(&first), 0)]);
     let mut states = vec![(first, 0)];
     let mut edges: Vec<Vec<Edge>> = Vec::new();

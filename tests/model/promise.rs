@@ -77,6 +77,7 @@ fn finish(state: &State, outcome: &Outcome) -> Kept {
     let new_is_out = !world.new.listens() || past.new_told_to_leave;
     match outcome.verdict {
         Verdict::RolledBack => {
+            hold(world.way != Some(Way::Start), "rolled back: there is somebody to go back to")?;
             hold(world.pidfile == Pidfile::Old, "rolled back: the pidfile names the old one")?;
             hold(old_serves && !past.old_told_to_leave, "rolled back: the old one serves")?;
             hold(new_is_out, "rolled back: the new one does not listen, or was told so")?;

@@ -10,7 +10,7 @@ use hareload::core::action::{Action, Order, Stage, Stands, Who};
 use hareload::core::input::Failure;
 use hareload::core::machine::Machine;
 use hareload::core::phase::Step;
-use hareload::core::plan::Way;
+use hareload::core::plan::{Plan, Way};
 
 /// The old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,9 +151,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn first() -> State {
+    pub(crate) fn first(plan: &Plan) -> State {
+        // Nobody serves before a start, and nobody has to.
+        let nobody = plan.ways.first() == Some(&Way::Start);
+        let past = Past { old_died: nobody, ..Past::default() };
         let world = World {
-            old: Old::Serving,
+            old: if nobody { Old::Gone } else { Old::Serving },
             new: New::Absent,
             pidfile: Pidfile::Old,
             steering: Steering::None,
@@ -163,10 +166,10 @@ impl State {
             runner: Runner::Hareload,
             way: None,
             asked: Asked::default(),
-            old_gone_known: false,
+            old_gone_known: nobody,
             new_gone_known: true,
             failure: None,
-            past: Past::default(),
+            past,
         };
         State { machine: Some(Machine::new(Duration::ZERO)), todo: Vec::new(), world }
     }

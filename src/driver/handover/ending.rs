@@ -86,7 +86,7 @@ impl Handover<'_> {
                 _ => outcome.exit_code(),
             },
             serving,
-            old: Some(old),
+            old: (!old.pids.is_empty()).then_some(old),
             new,
             reason: chosen.map(|chosen| chosen.reason.clone()),
             notes: self.notes,

@@ -30,6 +30,10 @@ impl Handover<'_> {
     pub(super) fn restore_pidfile(&mut self) {
         let pids: Vec<u32> = self.old.processes.iter().map(|process| process.pid()).collect();
         let path = &self.old.pidfile;
+        if pids.is_empty() {
+            self.forget_pidfile();
+            return;
+        }
         let named =
             files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
         if named.as_ref() == Some(&pids) {
@@ -38,6 +42,18 @@ impl Handover<'_> {
         match files::replace(path, pidfile::render(&pids).as_bytes(), Durability::Synced) {
             Ok(()) => self.timeline.note("hareload", format!("{} names the old one again", path.display())),
             Err(error) => self.notes.push(format!("the pidfile does not name the old one: {error}")),
+        }
+    }
+
+    /// Nobody serves: a pidfile that names the new one lies.
+    fn forget_pidfile(&mut self) {
+        let path = &self.old.pidfile;
+        let named = files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
+        let new = self.attempt.as_ref().map(|attempt| attempt.members.written()).unwrap_or_default();
+        if named.is_some_and(|named| named.iter().any(|pid| new.contains(pid)))
+            && let Err(error) = path.canonicalize().and_then(std::fs::remove_file)
+        {
+            self.notes.push(format!("the pidfile names one that is gone: {error}"));
         }
     }
 
