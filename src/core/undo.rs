@@ -121,11 +121,15 @@ impl Machine {
                 self.start(now, actions);
             }
             (_, _, cause) => {
+                // One that was bound before, in another way, was not nothing.
+                let untouched = !self.tried.iter().any(|tried| matches!(tried.why, Cause::Proof(..)));
                 let verdict = match &cause {
-                    Some(Cause::Start(Failure::Configuration(why))) => {
+                    Some(Cause::Start(Failure::Configuration(why))) if untouched => {
                         Verdict::Refused(Refusal::Configuration, why.clone())
                     }
-                    Some(Cause::Spawn(why)) => Verdict::Refused(Refusal::NotInstalled, why.clone()),
+                    Some(Cause::Spawn(why)) if untouched => {
+                        Verdict::Refused(Refusal::NotInstalled, why.clone())
+                    }
                     _ => Verdict::RolledBack,
                 };
                 self.cause = cause;
