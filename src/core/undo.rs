@@ -144,7 +144,10 @@ impl Machine {
                 self.start(now, actions);
             }
             (_, _, cause) => {
-                let verdict = cause.as_ref().and_then(refusal).unwrap_or(Verdict::RolledBack);
+                // One that was bound before, in another way, was not nothing.
+                let untouched = !self.tried.iter().any(|tried| matches!(tried.why, Cause::Proof(..)));
+                let refused = cause.as_ref().filter(|_| untouched).and_then(refusal);
+                let verdict = refused.unwrap_or(Verdict::RolledBack);
                 self.cause = cause;
                 self.finish(verdict, self.new_rest(), actions);
             }
