@@ -8,6 +8,7 @@ mod options;
 mod output;
 mod reload;
 mod run;
+mod service;
 mod settings;
 
 pub use options::Cli;

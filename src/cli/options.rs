@@ -9,14 +9,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::core::plan::Way;
 use crate::driver::request::Probe;
 
-/// Reloads HAProxy so that somebody is always serving.
+/// Starts, stops and reloads HAProxy so that somebody is always serving.
 #[derive(Debug, Parser)]
 #[command(
     name = "hareload",
     version,
-    about = "Reloads HAProxy so that somebody is always serving",
+    about = "Starts, stops and reloads HAProxy so that somebody is always serving",
     long_about = "hareload replaces a running HAProxy with a new one. The new one must prove that it serves before \
-                  the old one is told to leave; if it can't, the old one goes on as if nothing had happened.",
+                  the old one is told to leave; if it can't, the old one goes on as if nothing had happened. It \
+                  stands in place of the init script too.",
     after_help = "Exit codes: 0 done, 2 usage, 3 unsupported, 4 privilege, 5 HAProxy not installed, 6 configuration \
                   refused, 7 not running, 150 rolled back (the old one serves), 151 nobody can be shown to serve, 152 \
                   another handover holds the lock, 153 reloaded but the old one still drains, 154 the new one serves \
@@ -32,8 +33,18 @@ pub struct Cli {
 /// What hareload can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start HAProxy, and see that it serves; a success if it runs already
+    Start(StartArgs),
+    /// Stop HAProxy: every generation of it; a success if it does not run
+    Stop(StopArgs),
+    /// Stop HAProxy and start it; a configuration that could not be started is refused before anything is stopped
+    Restart(RestartArgs),
+    /// The same, and nothing if it does not run
+    TryRestart(RestartArgs),
     /// Hand over from the running HAProxy to a new one
     Reload(ReloadArgs),
+    /// The same as reload, under the name that init scripts have for it
+    ForceReload(ReloadArgs),
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
     /// Finish or undo what a hareload that died has left
@@ -121,9 +132,79 @@ pub struct ReloadArgs {
     /// Say what would be done, and touch nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Start HAProxy if it does not run, instead of refusing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub start: bool,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
+}
+
+/// How a new generation proves itself, where there is no old one.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ProofArgs {
+    /// How long the new one must stay proven before it counts as started [default: 0s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_TRIAL", value_parser = duration)]
+    pub trial: Option<Duration>,
+    /// What must work: http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND (repeatable)
+    #[arg(long, value_name = "WHAT", value_parser = probe)]
+    pub probe: Vec<Probe>,
+    /// How long it may take to bind, and again to answer [default: 60s to bind, 10s to answer]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_READY_TIMEOUT", value_parser = duration)]
+    pub ready_timeout: Option<Duration>,
+    /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
+    pub hard_stop_after: Option<Duration>,
+    /// Options for HAProxy, after `--`
+    #[arg(last = true, value_name = "HAPROXY-OPTION")]
+    pub extra: Vec<OsString>,
+}
+
+/// How those that run are stopped.
+#[derive(Clone, Debug, Default, Args)]
+pub struct LeaveArgs {
+    /// How long connections may take to finish; then they are cut [default: 10s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_DRAIN_TIMEOUT", value_parser = duration)]
+    pub drain_timeout: Option<Duration>,
+    /// Cut all connections at once
+    #[arg(long, conflicts_with = "drain_timeout")]
+    pub now: bool,
+}
+
+/// The options of `start`.
+#[derive(Clone, Debug, Args)]
+pub struct StartArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// How it proves itself.
+    #[command(flatten)]
+    pub proof: ProofArgs,
+}
+
+/// The options of `stop`.
+#[derive(Clone, Debug, Args)]
+pub struct StopArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// How they are stopped.
+    #[command(flatten)]
+    pub leave: LeaveArgs,
+}
+
+/// The options of `restart` and `try-restart`.
+#[derive(Clone, Debug, Args)]
+pub struct RestartArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// How they are stopped.
+    #[command(flatten)]
+    pub leave: LeaveArgs,
+    /// How the new one proves itself.
+    #[command(flatten)]
+    pub proof: ProofArgs,
 }
 
 /// The options of `check`.

@@ -37,7 +37,11 @@ pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<
     if let Some(bar) = bar.clone() {
         settings.request.on_drain = Some(Rc::new(move |draining| bar.show(draining)));
     }
-    let account = driver::reload::reload(&settings.request);
+    let account = if args.start {
+        driver::reload::reload_or_start(&settings.request)
+    } else {
+        driver::reload::reload(&settings.request)
+    };
     if let Some(bar) = bar {
         bar.end();
     }
@@ -90,12 +94,13 @@ pub(super) fn only(shared: &Shared) -> ReloadArgs {
         drain_timeout: None,
         hard_stop_after: None,
         dry_run: false,
+        start: false,
         extra: Vec::new(),
     }
 }
 
 /// Says what happened. The exit code is that of the handover, also when nobody can read what is said about it.
-fn say(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<u8> {
+pub(super) fn say(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<u8> {
     let said = print(account, shared, form);
     if let Err(error) = said {
         let _ = output::aside(&format!("hareload: the result can't be printed: {error:#}"));
@@ -128,9 +133,9 @@ fn print(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<()> {
 
 /// How the draining is shown: a bar on a terminal, lines elsewhere.
 #[derive(Clone)]
-struct Progress(Option<ProgressBar>);
+pub(super) struct Progress(Option<ProgressBar>);
 
-fn progress() -> Progress {
+pub(super) fn progress() -> Progress {
     if !std::io::stderr().is_terminal() {
         return Progress(None);
     }
@@ -140,7 +145,7 @@ fn progress() -> Progress {
 }
 
 impl Progress {
-    fn show(&self, draining: &Draining) {
+    pub(super) fn show(&self, draining: &Draining) {
         let text = human::draining(draining.pid, draining.connections, draining.age, draining.memory);
         match &self.0 {
             Some(bar) => {
@@ -153,7 +158,7 @@ impl Progress {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::core::exit;
+use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
 use super::options::{Cli, Command};
-use super::{check, gen_, history, output, reload};
+use super::{check, gen_, history, output, reload, service};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -27,7 +28,11 @@ pub fn main() -> ExitCode {
     let result = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| {
         let (_, options) = matches.subcommand().ok_or_else(|| anyhow::anyhow!("no command"))?;
         match cli.command {
-            Command::Reload(args) => reload::reload(&args, options),
+            Command::Start(args) => service::start(&args, options),
+            Command::Stop(args) => service::stop(&args, options),
+            Command::Restart(args) => service::restart(&args, "restart", IfStopped::Start, options),
+            Command::TryRestart(args) => service::restart(&args, "try-restart", IfStopped::Leave, options),
+            Command::Reload(args) | Command::ForceReload(args) => reload::reload(&args, options),
             Command::Settings(args) => reload::settings(&args, options),
             Command::Recover(shared) => reload::recover(&shared, options),
             Command::Check(args) => check::check(&args, options),

@@ -73,6 +73,8 @@ pub(super) struct Setting {
 pub(super) struct Settings {
     /// What a handover is asked to do.
     pub(super) request: Request,
+    /// How long those that are to leave may take.
+    pub(super) drain_timeout: Option<Duration>,
     /// How results are printed.
     pub(super) output: Form,
     /// Each value with its origin.
@@ -150,7 +152,7 @@ pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result
         limits,
         on_drain: None,
     };
-    Ok(Settings { request, output, listed: list.listed })
+    Ok(Settings { request, drain_timeout, output, listed: list.listed })
 }
 
 /// A program is a path, or a name that is looked up.

@@ -1,7 +1,7 @@
 //! The exit codes, as constants, behind one exhaustive match. `docs/exit-codes.md` lists them; a test compares.
 
 use super::input::Refusal;
-use super::outcome::{Outcome, Verdict};
+use super::outcome::{Outcome, Rest, Verdict};
 
 /// Done as asked.
 pub const DONE: u8 = 0;
@@ -50,8 +50,11 @@ pub const ALL: [(u8, &str, &str); 13] = [
 impl Outcome {
     /// The exit code that says this.
     pub fn exit_code(&self) -> u8 {
+        if self.verdict == Verdict::Stopped && self.rest == Rest::Unclear {
+            return INTERNAL;
+        }
         match &self.verdict {
-            Verdict::Reloaded => DONE,
+            Verdict::Reloaded | Verdict::Unchanged | Verdict::Stopped => DONE,
             Verdict::ReloadedStillDraining => STILL_DRAINING,
             Verdict::RolledBack => ROLLED_BACK,
             Verdict::Unproven => UNPROVEN,

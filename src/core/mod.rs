@@ -18,4 +18,5 @@ pub mod phase;
 pub mod plan;
 mod proving;
 mod starting;
+pub mod stopping;
 pub mod undo;

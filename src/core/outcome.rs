@@ -48,6 +48,10 @@ pub enum Verdict {
     Unproven,
     /// Nobody can be shown to serve.
     Nobody,
+    /// What was asked for was so already.
+    Unchanged,
+    /// Nobody serves any more, as was asked for.
+    Stopped,
 }
 
 /// What became of the generation that does not serve.

@@ -70,20 +70,59 @@ impl Old {
         self.processes.iter().any(|process| process.pid() == pid)
     }
 
+    /// Nobody: what the first generation takes over from.
+    pub fn nobody(pidfile: PathBuf) -> Old {
+        Old {
+            processes: Vec::new(),
+            command: CommandLine::default(),
+            configs: Vec::new(),
+            cwd: None,
+            listening: Vec::new(),
+            unix: Vec::new(),
+            samples: Vec::new(),
+            abstract_sockets: false,
+            number: None,
+            pidfile,
+            paused: false,
+            remarks: Vec::new(),
+        }
+    }
+
     /// Its executable, as it can be run again: after an upgrade in place the path names the new one.
     pub fn executable(&self) -> Option<PathBuf> {
         self.processes.first().map(|process| process.identity().exe.clone())
     }
 }
 
-/// Finds the old one.
-pub fn find(request: &Request, records: &Records<'_>) -> Result<Old, Refused> {
-    let pidfile = request.pidfile.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PIDFILE));
+/// Who was found.
+#[derive(Debug)]
+pub enum Found {
+    /// One that serves, or is paused.
+    Old(Box<Old>),
+    /// Nobody that could be meant, and how that shows.
+    Nobody(String),
+}
+
+impl Found {
+    /// The old one, or the refusal that there is none.
+    pub fn old(self) -> Result<Old, Refused> {
+        match self {
+            Found::Old(old) => Ok(*old),
+            Found::Nobody(why) => {
+                Err(Refused::new(Refusal::NotRunning, format!("{why}; start HAProxy first")))
+            }
+        }
+    }
+}
+
+/// Finds the old one. Refused where somebody runs and it is not certain who is meant.
+pub fn find(request: &Request, records: &Records<'_>) -> Result<Found, Refused> {
+    let pidfile = pidfile_of(request);
     let looking = Looking { request, records, pidfile: &pidfile };
     let trouble = match files::read_bounded(&pidfile, pidfile::MAX_BYTES) {
         Ok(bytes) => match pidfile::parse(&bytes) {
             Ok(pids) => match looking.named(&pids)? {
-                Ok(processes) => return looking.examine(processes, None),
+                Ok(processes) => return looking.examine(processes, None).map(Found::from),
                 Err(trouble) => trouble,
             },
             Err(error) => format!("pidfile {}: {error}", pidfile.display()),
@@ -104,6 +143,33 @@ pub fn find(request: &Request, records: &Records<'_>) -> Result<Old, Refused> {
         Err(error) => return Err(Refused::new(Refusal::Internal, format!("pidfile: {error}"))),
     };
     looking.adopt(trouble)
+}
+
+impl From<Old> for Found {
+    fn from(old: Old) -> Found {
+        Found::Old(Box::new(old))
+    }
+}
+
+/// The HAProxies that were started with this pidfile, those that drain among them.
+pub(super) fn of_pidfile(request: &Request, records: &Records<'_>) -> Vec<Rc<Process>> {
+    let pidfile = pidfile_of(request);
+    let looking = Looking { request, records, pidfile: &pidfile };
+    let with_pidfile = |process: &Process| {
+        let command = command_of(process);
+        let own = command.and_then(|command| command.pidfile).map(|path| absolute(process, path));
+        looking.is_haproxy(process) && own.is_some_and(|own| same_file(&own, &pidfile))
+    };
+    process::all()
+        .filter_map(|pid| Process::open(pid).ok())
+        .filter(|process| with_pidfile(process))
+        .map(Rc::new)
+        .collect()
+}
+
+/// The pidfile that was asked for, or the usual one.
+pub(super) fn pidfile_of(request: &Request) -> PathBuf {
+    request.pidfile.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PIDFILE))
 }
 
 struct Looking<'a> {
@@ -198,14 +264,14 @@ impl Looking<'_> {
     }
 
     /// Looks for the one process that must be meant.
-    fn adopt(&self, trouble: String) -> Result<Old, Refused> {
+    fn adopt(&self, trouble: String) -> Result<Found, Refused> {
         if let Some(current) = self.records.current() {
             let processes: Vec<Rc<Process>> =
                 current.processes.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
             if !processes.is_empty() && !processes.iter().all(|process| is_deaf(process)) {
                 let how =
                     format!("{trouble}; went by our own record of generation {} instead", current.number);
-                return self.examine(processes, Some(how));
+                return self.examine(processes, Some(how)).map(Found::from);
             }
         }
         let mut found: Vec<Rc<Process>> = Vec::new();
@@ -223,7 +289,7 @@ impl Looking<'_> {
         match found.len() {
             1 => {
                 let how = format!("{trouble}; adopted pid {}, which runs this configuration", found[0].pid());
-                self.examine(found, Some(how))
+                self.examine(found, Some(how)).map(Found::from)
             }
             0 => {
                 let seen = match others.as_slice() {
@@ -232,7 +298,7 @@ impl Looking<'_> {
                         format!("no HAProxy with this pidfile or configuration listens (others: {pids:?})")
                     }
                 };
-                Err(Refused::new(Refusal::NotRunning, format!("{trouble}; {seen}; start HAProxy first")))
+                Ok(Found::Nobody(format!("{trouble}; {seen}")))
             }
             _ => {
                 let pids: Vec<u32> = found.iter().map(|process| process.pid()).collect();

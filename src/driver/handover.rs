@@ -35,7 +35,8 @@ mod aiming;
 mod ending;
 mod writing;
 
-pub(super) use ending::refused;
+pub(super) use acting::word_of;
+pub(super) use ending::{refused, without_handover};
 
 /// A handover, from the moment that the old one is known.
 pub(super) struct Handover<'a> {
@@ -128,7 +129,9 @@ impl<'a> Handover<'a> {
         begin: Option<Input>,
         interrupts: &mut Interrupts,
     ) -> Outcome {
-        tokio::task::spawn_local(watch::old_gone(self.old.processes.clone(), self.events.clone()));
+        if !self.old.processes.is_empty() {
+            tokio::task::spawn_local(watch::old_gone(self.old.processes.clone(), self.events.clone()));
+        }
         if self.request.drain != Drain::Return {
             // While nobody else answers there.
             self.window = Window::keep(None, self.old_admin().as_deref(), &self.old.processes).await;

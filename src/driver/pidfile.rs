@@ -1,11 +1,14 @@
-//! Whether the commit will be possible: looked at before anything is touched.
+//! The pidfile, before and after: whether the commit will be possible, and whether it names anybody still.
 //!
-//! Reads directories and links, writes nothing. Called by `reload`, and for `--dry-run`.
+//! Called by `reload` and `start`, also for `--dry-run`, before anything is touched; and by `stop`, after it.
 
 use std::path::Path;
 
 use crate::core::input::Refusal;
+use crate::haproxy::pidfile;
+use crate::os::files;
 use crate::os::host::{self, Directory};
+use crate::os::process::{Process, ProcessError};
 
 use super::request::Refused;
 
@@ -47,6 +50,20 @@ pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
             "run as its owner or as root, on a file system that is not read-only",
         ),
     }
+}
+
+/// Removes a pidfile that names nobody who lives; its path, if there was one.
+pub(super) fn forget_stale(path: &Path) -> Option<String> {
+    let bytes = files::read_bounded(path, pidfile::MAX_BYTES).ok()?;
+    let pids = pidfile::parse(&bytes).ok()?;
+    let gone = |pid: &u32| {
+        matches!(Process::open(*pid), Err(ProcessError::Gone { .. } | ProcessError::Recycled { .. }))
+    };
+    if !pids.iter().all(gone) {
+        return None;
+    }
+    std::fs::remove_file(path.canonicalize().ok()?).ok()?;
+    Some(path.display().to_string())
 }
 
 #[cfg(test)]

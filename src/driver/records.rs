@@ -181,6 +181,11 @@ impl<'a> Records<'a> {
         self.write("current.json", generation)
     }
 
+    /// Nobody serves any more.
+    pub fn forget_current(&self) {
+        let _ = std::fs::remove_file(self.state.join("current.json"));
+    }
+
     /// The handover that was under way when its hareload died.
     pub fn journal(&self) -> Option<Journal> {
         self.read("journal.json")

@@ -10,7 +10,6 @@ use tokio::task::LocalSet;
 
 use crate::core::account::Account;
 use crate::core::machine::{Found, Machine};
-use crate::haproxy::argv::{CommandLine, Mode};
 use crate::haproxy::pidfile;
 use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
@@ -154,24 +153,10 @@ fn old_of(journal: &Journal) -> Old {
             .cloned()
             .collect(),
         processes,
-        command: CommandLine {
-            configs: Vec::new(),
-            workdir: None,
-            pidfile: None,
-            mode: Mode::Unspecified,
-            kept: Vec::new(),
-            old_pids: Vec::new(),
-            transfer_from: None,
-        },
-        configs: Vec::new(),
         cwd: journal.cwd.clone(),
         unix: journal.unix.clone(),
-        samples: Vec::new(),
-        abstract_sockets: false,
         number: journal.old_number,
-        pidfile: journal.pidfile.clone(),
-        paused: false,
-        remarks: Vec::new(),
+        ..Old::nobody(journal.pidfile.clone())
     }
 }
 

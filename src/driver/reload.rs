@@ -4,31 +4,29 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::task::LocalSet;
 use tokio::time;
 
 use crate::core::account::Account;
 use crate::core::input::{Input, Refusal};
+use crate::core::outcome::Verdict;
 use crate::core::phase::Phase;
 use crate::core::plan::Way;
 use crate::haproxy::handoff::Word;
 use crate::haproxy::overlay::Overlay;
-use crate::os::guard::Guard;
-use crate::os::lock::{Lock, LockError};
-use crate::os::process::Subreaper;
+use crate::os::clock;
 use crate::os::signals::Interrupts;
-use crate::os::state::{StateDir, StateError};
-use crate::os::{clock, signals};
+use crate::os::state::StateDir;
 
 use super::find::{self, Old};
 use super::handover::{self, Handover};
+use super::held::{self, Held, under_lock};
 use super::intention::{Intended, Intention};
 use super::pidfile;
 use super::records::{self, Last, Records};
 use super::recover;
 use super::request::{Refused, Request};
 use super::timeline::Timeline;
-use super::ways;
+use super::ways::{self, Survey};
 
 /// How long a trial lasts if nobody says otherwise: long enough for a crash at the first requests to show.
 const TRIAL: Duration = Duration::from_millis(200);
@@ -43,8 +41,18 @@ pub fn reload(request: &Request) -> Account {
             let last = Last { boot, began: held.locked, asked, account };
             // Without it those who wait only make a handover of their own.
             let _ = held.records.set_last(&last);
-            remember(request, last.account)
+            held::remember(request, last.account)
         }
+    };
+    under_lock("reload", request, reload).unwrap_or_else(|refused| *refused)
+}
+
+/// Reloads, or starts HAProxy if it does not run.
+pub fn reload_or_start(request: &Request) -> Account {
+    let reload = |held: &Held<'_>| {
+        let account = held.reload();
+        let stopped = matches!(account.outcome.verdict, Verdict::Refused(Refusal::NotRunning, _));
+        held::remember(request, if stopped { held.start() } else { account })
     };
     under_lock("reload", request, reload).unwrap_or_else(|refused| *refused)
 }
@@ -57,7 +65,7 @@ pub fn recover(request: &Request) -> Option<Account> {
     if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
         return None;
     }
-    let recover = |held: &Held<'_>| held.recover().map(|account| remember(request, account));
+    let recover = |held: &Held<'_>| held.recover().map(|account| held::remember(request, account));
     under_lock("recover", request, recover).unwrap_or_else(|refused| Some(*refused))
 }
 
@@ -70,7 +78,7 @@ pub fn intend(request: &Request) -> Result<Intention, Box<Account>> {
     let scratch = tempfile::tempdir()
         .map_err(|error| refuse(Refused::new(Refusal::Internal, format!("temporary directory: {error}"))))?;
     let directory = if request.state_dir.exists() { &request.state_dir } else { scratch.path() };
-    let state = StateDir::open(directory).map_err(|error| refuse(state_refused(&error)))?;
+    let state = StateDir::open(directory).map_err(|error| refuse(held::state_refused(&error)))?;
     let held = Held {
         command: "reload",
         request,
@@ -84,123 +92,16 @@ pub fn intend(request: &Request) -> Result<Intention, Box<Account>> {
     held.intend().map_err(refuse)
 }
 
-/// What is known once the lock is held.
-struct Held<'a> {
-    command: &'static str,
-    request: &'a Request,
-    records: Records<'a>,
-    timeline: Timeline,
-    began: jiff::Timestamp,
-    asked: Duration,
-    locked: Duration,
-    boot: String,
-}
-
-/// Takes the lock and sets up the guard around `work`; or says why not.
-fn under_lock<T>(
-    command: &'static str,
-    request: &Request,
-    work: impl FnOnce(&Held<'_>) -> T,
-) -> Result<T, Box<Account>> {
-    let timeline = Timeline::begin();
-    let began = clock::wall();
-    let asked = clock::since_boot();
-    let refuse = |kind, why: String| {
-        Box::new(handover::refused(request, command, &timeline, began, Refused::new(kind, why)))
-    };
-    signals::ignore_terminal_stops()
-        .map_err(|error| refuse(Refusal::Internal, format!("signals can't be handled: {error}")))?;
-    let state = StateDir::open(&request.state_dir).map_err(|error| {
-        let refused = state_refused(&error);
-        refuse(refused.kind, refused.why)
-    })?;
-    let _lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
-        LockError::Busy { .. } => {
-            let patience = request.patience;
-            refuse(
-                Refusal::Busy,
-                format!("{error}; it was waited for {patience:?}; try again when it has ended"),
-            )
-        }
-        LockError::Io { .. } => refuse(Refusal::Internal, error.to_string()),
-    })?;
-    let held = Held {
-        command,
-        request,
-        records: Records::of(&state),
-        timeline: timeline.clone(),
-        began,
-        asked,
-        locked: clock::since_boot(),
-        boot: clock::boot_id(),
-    };
-    // Forked while there is one thread, before anything is touched; it holds the lock with us.
-    let guard = Guard::start(|| recover::orphaned(request))
-        .map_err(|error| refuse(Refusal::Internal, error.to_string()))?;
-    let result = work(&held);
-    guard.dismiss();
-    Ok(result)
-}
-
-/// Appends to the history. A history that can't be written does not fail a handover.
-fn remember(request: &Request, mut account: Account) -> Account {
-    if let Err(error) = records::remember(&request.history_dir, &account) {
-        account.notes.push(format!("the history can't be written: {error}"));
-    }
-    account
-}
-
-fn state_refused(error: &StateError) -> Refused {
-    let kind = match error {
-        StateError::WrongOwner { .. } | StateError::Writable { .. } | StateError::Symlink { .. } => {
-            Refusal::Privilege
-        }
-        StateError::BadInstance { .. } | StateError::NoPlace { .. } => Refusal::Usage,
-        StateError::NotADirectory { .. } | StateError::Io { .. } => Refusal::Internal,
-    };
-    Refused::new(kind, format!("state directory: {error}"))
+/// What a handover begins with.
+pub(super) struct Taking {
+    pub(super) old: Rc<Old>,
+    pub(super) haproxy: PathBuf,
+    pub(super) configs: Vec<PathBuf>,
+    pub(super) survey: Survey,
+    pub(super) dwell: Duration,
 }
 
 impl Held<'_> {
-    /// The outcome of a whole handover that began after this one had asked, and was asked the same.
-    fn taken_over(&self) -> Option<Account> {
-        let last = self.records.last()?;
-        let same = last.boot == self.boot && last.asked == records::asked(self.request);
-        // A handover that was interrupted says nothing about the one that was asked for.
-        if self.command != "reload"
-            || !same
-            || last.began <= self.asked
-            || last.account.outcome.interrupted.is_some()
-        {
-            return None;
-        }
-        let mut account = last.account;
-        account.coalesced = true;
-        Some(account)
-    }
-
-    fn refused(&self, refusal: Refused) -> Account {
-        handover::refused(self.request, self.command, &self.timeline, self.began, refusal)
-    }
-
-    fn in_runtime(&self, work: impl AsyncFnOnce(&mut Interrupts) -> Result<Account, Refused>) -> Account {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return self.refused(Refused::new(Refusal::Internal, error.to_string())),
-        };
-        let local = LocalSet::new();
-        let result = local.block_on(&runtime, async {
-            let mut interrupts = Interrupts::catch().map_err(|error| {
-                Refused::new(Refusal::Internal, format!("signals can't be handled: {error}"))
-            })?;
-            let _subreaper = Subreaper::begin().map_err(|error| {
-                Refused::new(Refusal::Internal, format!("orphans can't be adopted: {error}"))
-            })?;
-            work(&mut interrupts).await
-        });
-        result.unwrap_or_else(|refusal| self.refused(refusal))
-    }
-
     fn recover(&self) -> Option<Account> {
         let mut nothing = false;
         let account = self.in_runtime(async |interrupts| {
@@ -227,34 +128,46 @@ impl Held<'_> {
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
                 (None, _) => Duration::ZERO,
             };
-            let mut handover = Handover::new(
-                self.request,
-                &self.records,
-                self.boot.clone(),
-                self.timeline.clone(),
-                old,
-                haproxy,
-                configs,
-                survey,
-            );
-            if let Some(recovered) = &recovered {
-                handover.notes.push(format!(
-                    "an interrupted handover was recovered first: {}",
-                    recovered.outcome.exit_code_name()
-                ));
-            }
-            debug_assert_eq!(handover.machine.phase(), Phase::Probing, "nothing is touched yet");
-            let mut plan = handover.plan();
-            plan.dwell = dwell;
-            let outcome = handover.run(Vec::new(), Some(Input::Planned(plan)), interrupts).await;
-            Ok(handover.conclude(self.command, outcome, self.began))
+            let taking = Taking { old, haproxy, configs, survey, dwell };
+            Ok(self.take_over(taking, recovered.as_ref(), interrupts).await)
         })
+    }
+
+    /// Carries out a handover whose beginning is known.
+    pub(super) async fn take_over(
+        &self,
+        taking: Taking,
+        recovered: Option<&Account>,
+        interrupts: &mut Interrupts,
+    ) -> Account {
+        let Taking { old, haproxy, configs, survey, dwell } = taking;
+        let mut handover = Handover::new(
+            self.request,
+            &self.records,
+            self.boot.clone(),
+            self.timeline.clone(),
+            old,
+            haproxy,
+            configs,
+            survey,
+        );
+        if let Some(recovered) = recovered {
+            handover.notes.push(format!(
+                "an interrupted handover was recovered first: {}",
+                recovered.outcome.exit_code_name()
+            ));
+        }
+        debug_assert_eq!(handover.machine.phase(), Phase::Probing, "nothing is touched yet");
+        let mut plan = handover.plan();
+        plan.dwell = dwell;
+        let outcome = handover.run(Vec::new(), Some(Input::Planned(plan)), interrupts).await;
+        handover.conclude(self.command, outcome, self.began)
     }
 
     /// The old one. One that is paused is resumed first: nobody serves meanwhile, and a handover begins with one that
     /// does. There is nothing to write down, since this is the way back already.
-    async fn listening(&self) -> Result<Old, Refused> {
-        let old = find::find(self.request, &self.records)?;
+    pub(super) async fn listening(&self) -> Result<Old, Refused> {
+        let old = find::find(self.request, &self.records)?.old()?;
         if !old.paused {
             return Ok(old);
         }
@@ -266,7 +179,7 @@ impl Held<'_> {
                     let _ = process.signal(Word::Resume.signal());
                 }
                 time::sleep_until(time::Instant::now() + self.request.limits.again).await;
-                found = find::find(self.request, &self.records)?;
+                found = find::find(self.request, &self.records)?.old()?;
             }
             Ok::<Old, Refused>(found)
         });
@@ -275,7 +188,7 @@ impl Held<'_> {
                 Refusal::NotRunning,
                 format!(
                     "the HAProxy that pidfile {} names is paused and does not listen again; restart it",
-                    self.request.pidfile.as_deref().unwrap_or(Path::new(find::DEFAULT_PIDFILE)).display()
+                    find::pidfile_of(self.request).display()
                 ),
             ));
         };
@@ -287,7 +200,7 @@ impl Held<'_> {
     }
 
     fn intend(&self) -> Result<Intention, Refused> {
-        let old = find::find(self.request, &self.records)?;
+        let old = find::find(self.request, &self.records)?.old()?;
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
@@ -316,7 +229,7 @@ impl Held<'_> {
     }
 
     /// The state directory must give paths that HAProxy can bind a unix socket at.
-    fn overlay(&self) -> Result<(), Refused> {
+    pub(super) fn overlay(&self) -> Result<(), Refused> {
         let admin_socket = self.records.paths(u64::from(u32::MAX)).admin;
         Overlay { admin_socket, hard_stop_after: self.request.hard_stop_after }.render().map(drop).map_err(
             |error| {
@@ -356,13 +269,13 @@ impl Held<'_> {
 }
 
 /// A configuration that can't be opened is told before a HAProxy is started for it.
-fn readable(path: &Path) -> Result<(), Refused> {
+pub(super) fn readable(path: &Path) -> Result<(), Refused> {
     std::fs::File::open(path).map(drop).map_err(|error| {
         Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
     })
 }
 
-fn describe(old: &Old) -> String {
+pub(super) fn describe(old: &Old) -> String {
     let pids: Vec<String> = old.processes.iter().map(|process| process.pid().to_string()).collect();
     match old.number {
         Some(number) => format!("generation {number}, pid {}", pids.join(", ")),

@@ -7,7 +7,7 @@ use tokio::task::LocalSet;
 use crate::os::state::StateDir;
 
 use super::check::{self, CheckError, CheckRequest, Checked};
-use super::find;
+use super::find::{self, Found};
 use super::records::Records;
 use super::request::Request;
 
@@ -22,7 +22,9 @@ pub fn subject(request: &Request) -> Option<CheckRequest> {
         Some(scratch) if !request.state_dir.exists() => scratch.path(),
         _ => &request.state_dir,
     };
-    let old = StateDir::open(directory).ok().and_then(|state| find::find(request, &Records::of(&state)).ok());
+    let old = StateDir::open(directory)
+        .ok()
+        .and_then(|state| find::find(request, &Records::of(&state)).and_then(Found::old).ok());
     let mut subject = CheckRequest {
         haproxy: PathBuf::from(HAPROXY),
         configs: request.configs.clone(),

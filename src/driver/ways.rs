@@ -147,7 +147,7 @@ pub async fn choose(old: &Old, records: &Records<'_>, asked: Option<Way>) -> Res
 }
 
 /// The admin socket on which the old one answers with its own pid, its version, and whether the socket is ours.
-async fn introduce(old: &Old, records: &Records<'_>) -> (Option<PathBuf>, Option<Version>, bool) {
+pub(super) async fn introduce(old: &Old, records: &Records<'_>) -> (Option<PathBuf>, Option<Version>, bool) {
     let private = old.number.map(|number| records.paths(number).admin);
     let candidates = private.iter().map(|path| (path, true)).chain(old.unix.iter().map(|path| (path, false)));
     for (path, private) in candidates {

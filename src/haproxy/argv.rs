@@ -15,7 +15,7 @@ use parts::{Part, Parts};
 const EXCERPT: usize = 60;
 
 /// How a HAProxy was told to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// `-D`.
     Daemon,
@@ -24,11 +24,12 @@ pub enum Mode {
     /// `-W` or `-Ws`, with or without `-D`.
     MasterWorker,
     /// Nothing on the command line: the configuration decides (`daemon`, `master-worker`).
+    #[default]
     Unspecified,
 }
 
 /// A HAProxy's command line, sorted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// Every configuration file or directory in HAProxy's order: each `-f`, and those after `--`. As typed:
     /// relative ones are seen from [`CommandLine::workdir`], or from where the process was started.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::account::{Account, Named};
 use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
+use crate::core::plan::Way;
 use crate::driver::intention::Intention;
 
 /// The result, in one line or a few.
@@ -12,6 +13,9 @@ pub fn account(account: &Account) -> String {
     let outcome = &account.outcome;
     let took = duration(Duration::from_micros(account.took_us));
     let mut text = match &outcome.verdict {
+        Verdict::Reloaded if outcome.way == Some(Way::Start) => {
+            format!("started: {} serves, after {took}", named(account.serving.as_ref()))
+        }
         Verdict::Reloaded | Verdict::ReloadedStillDraining => {
             let mut text =
                 format!("reloaded: {} serves, {} in {took}", named(account.serving.as_ref()), way(account));
@@ -41,6 +45,25 @@ pub fn account(account: &Account) -> String {
             named(account.serving.as_ref()),
             cause(outcome)
         ),
+        Verdict::Unchanged => match &account.serving {
+            Some(serving) => format!("already running: {} serves", named(Some(serving))),
+            None => "not running: nothing to do".to_owned(),
+        },
+        Verdict::Stopped => {
+            let old = named(account.old.as_ref());
+            match outcome.rest {
+                Rest::Gone => format!("stopped: {old} has left, after {took}"),
+                Rest::Draining => {
+                    format!("interrupted: {old} was told to leave and finishes its connections")
+                }
+                Rest::Unclear => {
+                    format!("not stopped: {old} does not leave, though it was killed; see its state in ps")
+                }
+            }
+        }
+        Verdict::Nobody if outcome.way == Some(Way::Start) => {
+            format!("not started: {}; nobody serves", cause(outcome))
+        }
         Verdict::Nobody => format!(
             "nobody can be shown to serve: {}; start HAProxy now, then see `hareload history -v`",
             cause(outcome)

@@ -97,6 +97,7 @@ fn finish(state: &State, outcome: &Outcome) -> Kept {
                 "reloaded: the old one is gone if that is said",
             )
         }
+        Verdict::Unchanged | Verdict::Stopped => Err("a handover does not end so".to_owned()),
         Verdict::Unproven => hold(new_serves, "unproven: the new one serves"),
         Verdict::Nobody => {
             // One that was told to leave can't be counted on, even where it has not heard it yet.

@@ -185,7 +185,7 @@ impl Handover<'_> {
 }
 
 /// The word for an order; the signals stand in `haproxy::handoff` alone.
-fn word_of(order: Order) -> Word {
+pub(in crate::driver) fn word_of(order: Order) -> Word {
     match order {
         Order::Pause => Word::Pause,
         Order::Resume => Word::Resume,

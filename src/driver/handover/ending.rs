@@ -41,7 +41,11 @@ impl Handover<'_> {
     ) -> Account {
         let new_serves = match &outcome.verdict {
             Verdict::Reloaded | Verdict::ReloadedStillDraining | Verdict::Unproven => true,
-            Verdict::Refused(..) | Verdict::RolledBack | Verdict::Nobody => false,
+            Verdict::Refused(..)
+            | Verdict::RolledBack
+            | Verdict::Nobody
+            | Verdict::Unchanged
+            | Verdict::Stopped => false,
         };
         if new_serves
             && let Some(generation) = self.generation()
@@ -100,22 +104,16 @@ impl Handover<'_> {
     }
 }
 
-/// An account of a handover that never began.
-pub(in crate::driver) fn refused(
+/// An account of a command that made no handover.
+pub(in crate::driver) fn without_handover(
     request: &Request,
     command: &str,
     timeline: &Timeline,
     began: jiff::Timestamp,
-    refusal: Refused,
+    verdict: Verdict,
 ) -> Account {
-    let outcome = Outcome {
-        verdict: Verdict::Refused(refusal.kind, refusal.why),
-        way: None,
-        tried: Vec::new(),
-        cause: None,
-        rest: Rest::Gone,
-        interrupted: None,
-    };
+    let outcome =
+        Outcome { verdict, way: None, tried: Vec::new(), cause: None, rest: Rest::Gone, interrupted: None };
     Account {
         schema: SCHEMA.to_owned(),
         command: command.to_owned(),
@@ -135,4 +133,15 @@ pub(in crate::driver) fn refused(
         pidfile: request.pidfile.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         outcome,
     }
+}
+
+/// The same of one that was refused.
+pub(in crate::driver) fn refused(
+    request: &Request,
+    command: &str,
+    timeline: &Timeline,
+    began: jiff::Timestamp,
+    refusal: Refused,
+) -> Account {
+    without_handover(request, command, timeline, began, Verdict::Refused(refusal.kind, refusal.why))
 }

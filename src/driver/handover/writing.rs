@@ -48,7 +48,8 @@ impl Handover<'_> {
     /// Nobody serves: a pidfile that names the new one lies.
     fn forget_pidfile(&mut self) {
         let path = &self.old.pidfile;
-        let named = files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
+        let named =
+            files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
         let new = self.attempt.as_ref().map(|attempt| attempt.members.written()).unwrap_or_default();
         if named.is_some_and(|named| named.iter().any(|pid| new.contains(pid)))
             && let Err(error) = path.canonicalize().and_then(std::fs::remove_file)

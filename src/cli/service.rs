@@ -1,0 +1,85 @@
+//! `start`, `stop`, `restart` and `try-restart`.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::ArgMatches;
+
+use crate::core::stopping::Manner;
+use crate::driver::restart::IfStopped;
+use crate::driver::{restart, start, stop};
+
+use super::options::{LeaveArgs, ProofArgs, ReloadArgs, RestartArgs, Shared, StartArgs, StopArgs};
+use super::reload::{only, progress, say};
+use super::settings::{self, Settings};
+
+/// How long connections may take to finish if nobody says otherwise: short of what service managers wait before they
+/// kill.
+const FINISH: Duration = Duration::from_secs(10);
+
+/// `hareload start`.
+pub(super) fn start(args: &StartArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let settings = resolve(&args.shared, &args.proof, &LeaveArgs::default(), matches)?;
+    say(&start::start(&settings.request), &args.shared, settings.output)
+}
+
+/// `hareload stop`.
+pub(super) fn stop(args: &StopArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let mut settings = resolve(&args.shared, &ProofArgs::default(), &args.leave, matches)?;
+    let manner = manner(&settings, &args.leave);
+    showing(&mut settings, &args.shared, |settings| stop::stop(&settings.request, manner))
+}
+
+/// `hareload restart`, and `try-restart`.
+pub(super) fn restart(
+    args: &RestartArgs,
+    command: &'static str,
+    if_stopped: IfStopped,
+    matches: &ArgMatches,
+) -> anyhow::Result<u8> {
+    let mut settings = resolve(&args.shared, &args.proof, &args.leave, matches)?;
+    let manner = manner(&settings, &args.leave);
+    showing(&mut settings, &args.shared, |settings| {
+        restart::restart(&settings.request, command, manner, if_stopped)
+    })
+}
+
+/// Runs it while those that drain are shown, and says what happened.
+fn showing(
+    settings: &mut Settings,
+    shared: &Shared,
+    work: impl FnOnce(&Settings) -> crate::core::account::Account,
+) -> anyhow::Result<u8> {
+    let bar = (!shared.quiet).then(progress);
+    if let Some(bar) = bar.clone() {
+        settings.request.on_drain = Some(Rc::new(move |draining| bar.show(draining)));
+    }
+    let account = work(settings);
+    if let Some(bar) = bar {
+        bar.end();
+    }
+    say(&account, shared, settings.output)
+}
+
+fn manner(settings: &Settings, leave: &LeaveArgs) -> Manner {
+    if leave.now { Manner::Now } else { Manner::Finish(settings.drain_timeout.unwrap_or(FINISH)) }
+}
+
+/// The settings of a command that has some of the options of `reload`.
+fn resolve(
+    shared: &Shared,
+    proof: &ProofArgs,
+    leave: &LeaveArgs,
+    matches: &ArgMatches,
+) -> anyhow::Result<Settings> {
+    let args = ReloadArgs {
+        trial: proof.trial,
+        probe: proof.probe.clone(),
+        ready_timeout: proof.ready_timeout,
+        hard_stop_after: proof.hard_stop_after,
+        drain_timeout: leave.drain_timeout,
+        extra: proof.extra.clone(),
+        ..only(shared)
+    };
+    settings::resolve(&args, matches)
+}

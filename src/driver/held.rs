@@ -1,0 +1,153 @@
+//! A command that holds the lock: what it knows, the guard around it, and the runtime in it.
+
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::core::account::Account;
+use crate::core::input::Refusal;
+use crate::core::outcome::Verdict;
+use crate::os::guard::Guard;
+use crate::os::lock::{Lock, LockError};
+use crate::os::process::Subreaper;
+use crate::os::signals::Interrupts;
+use crate::os::state::{StateDir, StateError};
+use crate::os::{clock, signals};
+
+use super::find::Old;
+use super::handover;
+use super::records::{self, Records};
+use super::recover;
+use super::request::{Refused, Request};
+use super::timeline::Timeline;
+
+/// What is known once the lock is held.
+pub(super) struct Held<'a> {
+    pub(super) command: &'static str,
+    pub(super) request: &'a Request,
+    pub(super) records: Records<'a>,
+    pub(super) timeline: Timeline,
+    pub(super) began: jiff::Timestamp,
+    pub(super) asked: Duration,
+    pub(super) locked: Duration,
+    pub(super) boot: String,
+}
+
+/// Takes the lock and sets up the guard around `work`; or says why not.
+pub(super) fn under_lock<T>(
+    command: &'static str,
+    request: &Request,
+    work: impl FnOnce(&Held<'_>) -> T,
+) -> Result<T, Box<Account>> {
+    let timeline = Timeline::begin();
+    let began = clock::wall();
+    let asked = clock::since_boot();
+    let refuse = |kind, why: String| {
+        Box::new(handover::refused(request, command, &timeline, began, Refused::new(kind, why)))
+    };
+    signals::ignore_terminal_stops()
+        .map_err(|error| refuse(Refusal::Internal, format!("signals can't be handled: {error}")))?;
+    let state = StateDir::open(&request.state_dir).map_err(|error| {
+        let refused = state_refused(&error);
+        refuse(refused.kind, refused.why)
+    })?;
+    let _lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
+        LockError::Busy { .. } => {
+            let patience = request.patience;
+            refuse(
+                Refusal::Busy,
+                format!("{error}; it was waited for {patience:?}; try again when it has ended"),
+            )
+        }
+        LockError::Io { .. } => refuse(Refusal::Internal, error.to_string()),
+    })?;
+    let held = Held {
+        command,
+        request,
+        records: Records::of(&state),
+        timeline: timeline.clone(),
+        began,
+        asked,
+        locked: clock::since_boot(),
+        boot: clock::boot_id(),
+    };
+    // Forked while there is one thread, before anything is touched; it holds the lock with us.
+    let guard = Guard::start(|| recover::orphaned(request))
+        .map_err(|error| refuse(Refusal::Internal, error.to_string()))?;
+    let result = work(&held);
+    guard.dismiss();
+    Ok(result)
+}
+
+/// Appends to the history. A history that can't be written does not fail a handover.
+pub(super) fn remember(request: &Request, mut account: Account) -> Account {
+    if let Err(error) = records::remember(&request.history_dir, &account) {
+        account.notes.push(format!("the history can't be written: {error}"));
+    }
+    account
+}
+
+pub(super) fn state_refused(error: &StateError) -> Refused {
+    let kind = match error {
+        StateError::WrongOwner { .. } | StateError::Writable { .. } | StateError::Symlink { .. } => {
+            Refusal::Privilege
+        }
+        StateError::BadInstance { .. } | StateError::NoPlace { .. } => Refusal::Usage,
+        StateError::NotADirectory { .. } | StateError::Io { .. } => Refusal::Internal,
+    };
+    Refused::new(kind, format!("state directory: {error}"))
+}
+
+impl Held<'_> {
+    /// The outcome of a whole handover that began after this one had asked, and was asked the same.
+    pub(super) fn taken_over(&self) -> Option<Account> {
+        let last = self.records.last()?;
+        let same = last.boot == self.boot && last.asked == records::asked(self.request);
+        // A handover that was interrupted says nothing about the one that was asked for.
+        if self.command != "reload"
+            || !same
+            || last.began <= self.asked
+            || last.account.outcome.interrupted.is_some()
+        {
+            return None;
+        }
+        let mut account = last.account;
+        account.coalesced = true;
+        Some(account)
+    }
+
+    /// An account of what needed no handover.
+    pub(super) fn account(&self, verdict: Verdict) -> Account {
+        handover::without_handover(self.request, self.command, &self.timeline, self.began, verdict)
+    }
+
+    /// What was asked for is so already, by this one.
+    pub(super) fn unchanged(&self, old: &Old) -> Account {
+        Account { serving: Some(old.named()), notes: old.remarks.clone(), ..self.account(Verdict::Unchanged) }
+    }
+
+    pub(super) fn refused(&self, refusal: Refused) -> Account {
+        handover::refused(self.request, self.command, &self.timeline, self.began, refusal)
+    }
+
+    pub(super) fn in_runtime(
+        &self,
+        work: impl AsyncFnOnce(&mut Interrupts) -> Result<Account, Refused>,
+    ) -> Account {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return self.refused(Refused::new(Refusal::Internal, error.to_string())),
+        };
+        let local = LocalSet::new();
+        let result = local.block_on(&runtime, async {
+            let mut interrupts = Interrupts::catch().map_err(|error| {
+                Refused::new(Refusal::Internal, format!("signals can't be handled: {error}"))
+            })?;
+            let _subreaper = Subreaper::begin().map_err(|error| {
+                Refused::new(Refusal::Internal, format!("orphans can't be adopted: {error}"))
+            })?;
+            work(&mut interrupts).await
+        });
+        result.unwrap_or_else(|refusal| self.refused(refusal))
+    }
+}
