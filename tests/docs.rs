@@ -233,7 +233,7 @@ fn every_word_of_an_outcome_is_explained() {
         Refusal::Internal,
     ];
     let mut causes = vec![
-        Cause::Spawn(why()),
+        Cause::Spawn(Refusal::NotInstalled, why()),
         Cause::NotBound,
         Cause::NotProven(Step::Live),
         Cause::PauseInVain,

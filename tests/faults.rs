@@ -64,7 +64,7 @@ const STARTS: [(&str, Fault); 23] = [
 ];
 
 /// Faults of everything else, on one version.
-const OTHERS: [(&str, Fault); 25] = [
+const OTHERS: [(&str, Fault); 28] = [
     ("probe_command_fails", proof::probe_command_fails),
     ("health_worse", proof::health_worse),
     ("pidfile::missing", pidfile::missing),
@@ -82,6 +82,8 @@ const OTHERS: [(&str, Fault); 25] = [
     ("disk_full::state", state::disk_full),
     ("state_dir::of_another", state::of_another),
     ("state_dir::a_symlink", state::a_symlink),
+    ("state_dir::lost", state::lost),
+    ("state_dir::of_another_instance", state::of_another_instance),
     ("haproxy::missing", program::missing),
     ("haproxy::not_executable", program::not_executable),
     ("haproxy::upgraded_in_place", program::upgraded_in_place),
@@ -89,6 +91,7 @@ const OTHERS: [(&str, Fault); 25] = [
     ("interrupted::trial", interrupted::trial),
     ("interrupted::pause", interrupted::pause),
     ("master_worker", program::master_worker),
+    ("master_worker_wanted", program::master_worker_wanted),
     ("usage", calls::usage),
 ];
 
@@ -97,6 +100,10 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for branch in BRANCHES {
         trials.extend(STARTS.map(|(name, fault)| caps.on_branch(branch, name, fault)));
+    }
+    // `shards` came with 2.5.
+    for branch in BRANCHES.into_iter().filter(|branch| *branch >= (2, 5)) {
+        trials.push(caps.on_branch(branch, "listeners::shards", listeners::shards));
     }
     trials.extend(OTHERS.map(|(name, fault)| caps.on_branch((2, 6), name, fault)));
     let mut arguments = Arguments::from_args();

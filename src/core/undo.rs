@@ -127,9 +127,7 @@ impl Machine {
                     Some(Cause::Start(Failure::Configuration(why))) if untouched => {
                         Verdict::Refused(Refusal::Configuration, why.clone())
                     }
-                    Some(Cause::Spawn(why)) if untouched => {
-                        Verdict::Refused(Refusal::NotInstalled, why.clone())
-                    }
+                    Some(Cause::Spawn(kind, why)) if untouched => Verdict::Refused(*kind, why.clone()),
                     _ => Verdict::RolledBack,
                 };
                 self.cause = cause;
@@ -202,7 +200,7 @@ impl Machine {
             // The new one's words count no more, and nothing else is under way.
             Input::Planned(_)
             | Input::Refused(..)
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound

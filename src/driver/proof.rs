@@ -140,7 +140,13 @@ impl Case {
             return Err("it holds no listening socket".to_owned());
         }
         for address in before.difference(&held) {
-            let _ = self.events.send(Event::Remark(format!("{address} is no longer listened on")));
+            let wider = held.iter().find(|wider| sockets::overlap(**wider, None, *address));
+            let _ = self.events.send(Event::Remark(match wider {
+                Some(wider) => format!(
+                    "{address} is served through {wider} now, by other sockets: a few resets are possible there"
+                ),
+                None => format!("{address} is no longer listened on"),
+            }));
         }
         if self.way == Way::Shared {
             for address in held.intersection(&before).filter(|address| !shared.contains(address)) {

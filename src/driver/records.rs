@@ -34,6 +34,9 @@ pub struct Generation {
     pub cwd: Option<PathBuf>,
     /// The boot that it belongs to.
     pub boot: String,
+    /// The pidfile that names it.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
 }
 
 /// A listener of the old one, so that *listens again* can be checked after a crash.

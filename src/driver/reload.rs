@@ -27,6 +27,7 @@ use super::pidfile;
 use super::records::{self, Last, Records};
 use super::recover;
 use super::request::{Refused, Request};
+use super::texts::Texts;
 use super::timeline::Timeline;
 use super::ways;
 
@@ -221,7 +222,7 @@ impl Held<'_> {
             let configs = self.configs(&old)?;
             pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
-            let survey = ways::choose(&old, &self.records, self.request.way).await?;
+            let survey = ways::choose(&old, &configs, &self.records, self.request.way).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
@@ -296,7 +297,7 @@ impl Held<'_> {
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let survey = runtime.block_on(ways::choose(&old, &self.records, self.request.way))?;
+        let survey = runtime.block_on(ways::choose(&old, &configs, &self.records, self.request.way))?;
         let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
         let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
         // How a paused one can be handed over shows once it listens.
@@ -351,6 +352,7 @@ impl Held<'_> {
         for path in configs {
             readable(path)?;
         }
+        standalone(configs, old)?;
         Ok(configs.clone())
     }
 }
@@ -360,6 +362,20 @@ fn readable(path: &Path) -> Result<(), Refused> {
     std::fs::File::open(path).map(drop).map_err(|error| {
         Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
     })
+}
+
+/// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.
+fn standalone(configs: &[PathBuf], old: &Old) -> Result<(), Refused> {
+    const KEYWORD: &str = "master-worker";
+    let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
+    let place = texts.mention(KEYWORD).then(|| texts.config().global.master_worker).flatten();
+    match place {
+        None => Ok(()),
+        Some(place) => Err(Refused::new(
+            Refusal::Unsupported,
+            format!("{place}: `{KEYWORD}`: hareload takes the place of the master; remove that line"),
+        )),
+    }
 }
 
 fn describe(old: &Old) -> String {
