@@ -183,6 +183,9 @@ impl Preparation<'_> {
     fn next_number(&self) -> u64 {
         let after = self.old.number.map_or(0, |number| number + 1);
         let mut number = self.records.next_number().max(after);
+        if self.records.current().is_some() {
+            return number;
+        }
         while !Members::marked(self.records.paths(number).pidfile).alive().is_empty() {
             number += 1;
         }

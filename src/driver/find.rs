@@ -300,17 +300,6 @@ impl Looking<'_> {
             let pid = first.pid();
             Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
         })?;
-        if command.mode == Mode::MasterWorker || is_master(first) {
-            return Err(Refused::new(
-                Refusal::Unsupported,
-                format!(
-                    "pid {} is the master of a HAProxy in master-worker mode; hareload hands over standalone \
-                     HAProxies (-D) only; reload this one through its master (systemctl reload haproxy, or \
-                     SIGUSR2 to the master)",
-                    first.pid()
-                ),
-            ));
-        }
         if let Some(master) = self.master_of(first) {
             return Err(Refused::new(
                 Refusal::Unsupported,
@@ -348,12 +337,26 @@ impl Looking<'_> {
             abstract_sockets: false,
             number,
             pidfile: self.pidfile.to_owned(),
-            paused: processes.iter().any(|process| is_paused(process)),
+            paused: false,
             remarks,
             command,
             processes,
         };
         self.survey(&mut old)?;
+        // One that serves is neither a master nor paused.
+        let mute = old.listening.is_empty();
+        if old.command.mode == Mode::MasterWorker || mute && is_master(&old.processes[0]) {
+            return Err(Refused::new(
+                Refusal::Unsupported,
+                format!(
+                    "pid {} is the master of a HAProxy in master-worker mode; hareload hands over standalone \
+                     HAProxies (-D) only; reload this one through its master (systemctl reload haproxy, or \
+                     SIGUSR2 to the master)",
+                    old.processes[0].pid()
+                ),
+            ));
+        }
+        old.paused = mute && old.processes.iter().any(|process| is_paused(process));
         Ok(old)
     }
 
@@ -363,7 +366,10 @@ impl Looking<'_> {
         for process in &processes {
             let owned = sockets::owned_by(process).map_err(|error| {
                 let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
-                Refused::new(Refusal::Privilege, format!("{why}; run as root, with CAP_SYS_PTRACE if it has changed its user"))
+                Refused::new(
+                    Refusal::Privilege,
+                    format!("{why}; run as root, with CAP_SYS_PTRACE if it has changed its user"),
+                )
             })?;
             let streams = |kind| matches!(kind, Kind::Tcp | Kind::UnixStream);
             let sample = owned.iter().find(|(_, listener)| streams(listener.kind));

@@ -70,11 +70,6 @@ impl Side {
         Ok(side)
     }
 
-    /// Whether any group has several members.
-    pub(super) fn has_several(&self) -> bool {
-        self.0.values().any(|members| members.len() > 1)
-    }
-
     fn inodes(&self) -> HashSet<u64> {
         self.0.values().flatten().map(|member| member.inode).collect()
     }

@@ -1,5 +1,6 @@
 //! How the old one can be handed over: the ways in order, each with its reason.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -192,10 +193,14 @@ fn can_borrow(old: &Old) -> Result<(), String> {
 /// Whether old and new may have different numbers of sockets at one address (`shards`): those that only one of them has
 /// are closed with the clients that wait there, unless nobody is sent to them.
 fn may_be_uneven(old: &Old, configs: &[PathBuf]) -> bool {
-    let Ok(side) = Side::of(&old.processes) else { return false };
+    let mut sockets = HashMap::new();
+    for one in &old.listening {
+        sockets.entry((one.address, one.interface)).or_insert_with(HashSet::new).insert(one.inode);
+    }
     let workdir = old.command.workdir.as_ref().map(Path::new);
-    let several = side.has_several() || Texts::read(configs, workdir).mention("shards");
-    several && steering::is_alone(&side).is_ok()
+    let several =
+        sockets.values().any(|inodes| inodes.len() > 1) || Texts::read(configs, workdir).mention("shards");
+    several && Side::of(&old.processes).and_then(|side| steering::is_alone(&side)).is_ok()
 }
 
 /// An address that the new one could not take along, but would bind beside the old one's.
