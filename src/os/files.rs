@@ -94,9 +94,12 @@ pub fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
         }
         other => other.map_err(fail)?,
     };
-    refuse_irregular(path, &file.metadata().map_err(fail)?)?;
-    let mut bytes = Vec::new();
+    let metadata = file.metadata().map_err(fail)?;
+    refuse_irregular(path, &metadata)?;
     let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    // A vector that grows has had up to twice the file's size.
+    let length = usize::try_from(metadata.len().min(bound)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(length);
     file.take(bound).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() > max { Err(FileError::TooLarge { path: path.to_owned(), max }) } else { Ok(bytes) }
 }
