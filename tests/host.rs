@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
@@ -28,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("pidfile::a_dangling_link", pidfile_dangling),
     ("pidfile::no_directory", pidfile_no_directory),
     ("pidfile::read_only", pidfile_read_only),
@@ -38,6 +39,7 @@ const TESTS: [(&str, Test); 9] = [
     ("file_size::limited", file_size_limited),
     ("file_size::haproxy_has_the_default", haproxy_dispositions),
     ("memory::many_backends", many_backends),
+    ("lock::held_by_the_guard", held_by_the_guard),
 ];
 
 fn main() -> ExitCode {
@@ -288,4 +290,34 @@ fn many_backends(haproxy: &Haproxy) -> Result<()> {
     let words = "backend backend-number-9999: 0 of 5 servers up, the old one has 5";
     ensure!(result.stderr.contains(words), "{}", result.stderr);
     stage.expect_serving("g2")
+}
+
+// The lock.
+
+/// A hareload that is killed while its guard is stopped: who comes next is told who holds the lock.
+fn held_by_the_guard(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let reached = stage.instance.dir().join("own-reached");
+    let probe = format!("exec:touch {}; sleep 600", reached.display());
+    let running = stage.hareload().args(["--probe", &probe]).spawn()?;
+    until(DEADLINE, "its probe to run", || reached.exists().then_some(()))?;
+    let named = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let processes = stage.instance.processes();
+    let guard = processes.iter().find(|process| named(process.pid).trim_end() == "hareload-guard");
+    let guard = guard.context("no guard")?.pid;
+    let busy = || -> Result<String> {
+        Ok(stage.hareload().args(["--lock-timeout", "50ms"]).run()?.expect_code(152)?.stderr)
+    };
+    let (told, taker) = (busy()?, running.pid());
+    ensure!(told.contains(&format!("held by process {taker}; it was waited for")), "{told}");
+    stage.instance.signal(guard, Signal::STOP)?;
+    stage.instance.signal(taker, Signal::KILL)?;
+    running.wait(DEADLINE)?;
+    let told = busy()?;
+    let words =
+        format!("held by process {guard}, the guard that tidies up after process {taker}, which died");
+    ensure!(told.contains(&words) && told.contains(&format!("kill -CONT {guard}")), "{told}");
+    stage.instance.signal(guard, Signal::CONT)?;
+    untouched(&stage, old)
 }
