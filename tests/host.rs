@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("pidfile::a_dangling_link", pidfile_dangling),
     ("pidfile::no_directory", pidfile_no_directory),
     ("pidfile::read_only", pidfile_read_only),
@@ -40,6 +40,7 @@ const TESTS: [(&str, Test); 10] = [
     ("file_size::haproxy_has_the_default", haproxy_dispositions),
     ("memory::many_backends", many_backends),
     ("lock::held_by_the_guard", held_by_the_guard),
+    ("environment::of_the_running_one", environment_of_the_running_one),
 ];
 
 fn main() -> ExitCode {
@@ -320,4 +321,45 @@ fn held_by_the_guard(haproxy: &Haproxy) -> Result<()> {
     ensure!(told.contains(&words) && told.contains(&format!("kill -CONT {guard}")), "{told}");
     stage.instance.signal(guard, Signal::CONT)?;
     untouched(&stage, old)
+}
+
+// The environment.
+
+/// Variables that the running one was started with reach the next one, unless whoever reloads has them too.
+fn environment_of_the_running_one(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let instance = &stage.instance;
+    instance.kill_all()?;
+    let text = fs::read_to_string(instance.config_path())?;
+    let more = "\n    bind 127.0.0.1:${XPORT}\n    http-after-response set-header x-word \"${XWORD}\"\n";
+    let bind = "    bind 127.0.0.1:8080\n";
+    instance.write_config_text(&text.replace(bind, &format!("{}{more}", bind.trim_end())))?;
+    let mut command = Command::new(&haproxy.path);
+    command.args(["-D", "-f"]).arg(instance.config_path()).arg("-p").arg(instance.pidfile_path());
+    let foreign =
+        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "INVOCATION_ID", "HAPROXY_MWORKER", "HARELOAD_OUTPUT"];
+    command.envs(foreign.map(|name| (name, "/own-nowhere"))).envs([("XPORT", "8081"), ("XWORD", "a b=c")]);
+    process::run(command, DEADLINE)?.expect_code(0)?;
+    until(DEADLINE, "it to serve", || instance.serving_generation().ok())?;
+
+    let variable = |name: &str| -> Result<Option<String>> {
+        let text = fs::read_to_string(format!("/proc/{}/environ", instance.pid()?))?;
+        Ok(text.split('\0').find_map(|entry| entry.strip_prefix(&format!("{name}=")).map(str::to_owned)))
+    };
+    let listens = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    stage.hareload().verb("check").run()?.expect_code(0)?;
+    for _ in 0..2 {
+        stage.hareload().run()?.expect_code(0)?;
+        stage.expect_serving("g2")?;
+        ensure!(listens(8081) && variable("XWORD")?.as_deref() == Some("a b=c"), "{:?}", variable("XWORD"));
+        for name in foreign {
+            ensure!(variable(name)?.is_none(), "{name} was passed on");
+        }
+    }
+    stage.hareload().env("XPORT", "8082").run()?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    ensure!(listens(8082) && variable("XPORT")?.as_deref() == Some("8082"), "the caller's own counts");
+    instance.wait_only(&[instance.pid()?], DEADLINE)?;
+    ensure!(!listens(8081), "the old port is still open");
+    stage.expect_tidy()
 }
