@@ -29,13 +29,14 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 11] = [
+const TESTS: [(&str, Test); 12] = [
     ("pidfile::a_dangling_link", pidfile_dangling),
     ("pidfile::no_directory", pidfile_no_directory),
     ("pidfile::read_only", pidfile_read_only),
     ("pidfile::a_link_elsewhere", pidfile_link_elsewhere),
     ("dry_run::json", dry_run_json),
     ("dry_run::human", dry_run_human),
+    ("recover::nothing", recover_nothing),
     ("file_size::limited", file_size_limited),
     ("file_size::haproxy_has_the_default", haproxy_dispositions),
     ("memory::many_backends", many_backends),
@@ -97,6 +98,19 @@ fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
     let lines: Vec<&str> = stdout.lines().collect();
     ensure!(lines[0] == format!("would hand over from pid {old}, which hareload did not start"), "{stdout}");
     ensure!(lines[2].starts_with("by shared: ") && lines[3].starts_with("else "), "{stdout}");
+    untouched(&stage, old)
+}
+
+/// Nothing to recover, and nothing made: neither the directory nor what leads to it.
+fn recover_nothing(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let nowhere = stage.instance.dir().join("own-nowhere");
+    let recover = Hareload::new(HARELOAD).verb("recover").arg("--state-dir").arg(nowhere.join("state"));
+    let recover = recover.env("HARELOAD_HISTORY_DIR", nowhere.join("history"));
+    let told = recover.run()?.expect_code(0)?;
+    ensure!(told.stderr.starts_with("nothing to recover"), "{}", told.stderr);
+    ensure!(!nowhere.exists(), "{} was made", nowhere.display());
     untouched(&stage, old)
 }
 

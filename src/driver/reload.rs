@@ -1,5 +1,6 @@
 //! The whole of one `reload`: lock, guard, leftovers, and then the handover.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -53,6 +54,10 @@ pub fn reload(request: &Request) -> Account {
 ///
 /// `None` if there is nothing to recover.
 pub fn recover(request: &Request) -> Option<Account> {
+    // Opening it would make it.
+    if request.state_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
     let state = StateDir::open(&request.state_dir);
     if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
         return None;
