@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 13] = [
     ("pidfile::a_dangling_link", pidfile_dangling),
     ("pidfile::no_directory", pidfile_no_directory),
     ("pidfile::read_only", pidfile_read_only),
@@ -38,6 +38,7 @@ const TESTS: [(&str, Test); 12] = [
     ("dry_run::human", dry_run_human),
     ("recover::nothing", recover_nothing),
     ("file_size::limited", file_size_limited),
+    ("file_size::of_the_history", file_size_of_the_history),
     ("file_size::haproxy_has_the_default", haproxy_dispositions),
     ("memory::many_backends", many_backends),
     ("lock::held_by_the_guard", held_by_the_guard),
@@ -241,6 +242,34 @@ fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
         untouched(&stage, old).with_context(|| format!("limit {limit}: {printed}"))?;
         codes.push(code);
     }
+    Ok(())
+}
+
+/// A line of the history that has no room is taken back, and one that was cut off does not swallow the next.
+fn file_size_of_the_history(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let directory = stage.instance.dir().join("history");
+    let history = directory.join("history.jsonl");
+    // Larger than any other file that is written.
+    let before = "{}\n".repeat(30_000);
+    fs::create_dir(&directory)?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+    fs::write(&history, &before)?;
+    let limit = before.len() + 100;
+    let hareload = stage.hareload().command();
+    let script = "{ prlimit --fsize=$0 -- \"$@\"; echo code=$?; } 2>&1 | cat";
+    let printed =
+        process::run(wrapped(&["sh", "-c", script, &limit.to_string()], &hareload), DEADLINE)?.stdout;
+    let words = format!("the history can't be written: {}: File too large", history.display());
+    ensure!(printed.contains("code=0") && printed.contains(&words), "{printed}");
+    stage.expect_serving("g2")?;
+    ensure!(fs::read_to_string(&history)? == before, "half a line was left");
+
+    fs::write(&history, "{\"schema\":\"hareload.hand")?;
+    stage.hareload().run()?.expect_code(0)?;
+    let told = stage.json().verb("history").run()?.expect_code(0)?;
+    ensure!(told.stdout.matches("hareload.handover/1").count() == 1, "{}", told.stdout);
+    ensure!(fs::read_to_string(&history)?.lines().count() == 2, "not a line of its own");
     Ok(())
 }
 
