@@ -20,6 +20,7 @@ use crate::os::spawn::{self, Command, Output, SpawnError};
 
 use super::failure;
 use super::find::Old;
+use super::inheritance;
 use super::lending;
 use super::members::Members;
 use super::records::{Journal, Paths, Records};
@@ -164,8 +165,12 @@ impl Preparation<'_> {
             signal_to: herald.pid(),
         };
         attempt.herald = Some(herald);
-        let command =
-            Command { args: launch.args(), cwd: self.old.cwd.clone(), ..Command::new(self.haproxy) };
+        let command = Command {
+            args: launch.args(),
+            cwd: self.old.cwd.clone(),
+            env: self.old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old)),
+            ..Command::new(self.haproxy)
+        };
         let spawned = spawn::spawn(&command).map_err(|error| match error {
             SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. } => {
                 NotSpawned::Refused(Refusal::NotInstalled, error.to_string())

@@ -36,6 +36,8 @@ pub struct CheckRequest {
     pub kept: Vec<OsString>,
     /// Options that the user adds.
     pub extra: Vec<OsString>,
+    /// What it gets of the running one's environment.
+    pub inherited: Vec<(OsString, Option<OsString>)>,
     /// The processes of the running HAProxy: what they and their children hold is not held by strangers.
     pub ours: Vec<u32>,
 }

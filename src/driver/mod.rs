@@ -11,6 +11,7 @@ pub mod drain;
 mod failure;
 pub mod find;
 mod handover;
+mod inheritance;
 pub mod intention;
 mod lending;
 mod members;

@@ -1,5 +1,6 @@
 //! The whole of one `reload`: lock, guard, leftovers, and then the handover.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,6 +55,10 @@ pub fn reload(request: &Request) -> Account {
 ///
 /// `None` if there is nothing to recover.
 pub fn recover(request: &Request) -> Option<Account> {
+    // Opening it would make it.
+    if request.state_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
     let state = StateDir::open(&request.state_dir);
     if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
         return None;
@@ -115,7 +120,7 @@ fn under_lock<T>(
         let refused = state_refused(&error);
         refuse(refused.kind, refused.why)
     })?;
-    let _lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
+    let mut lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
         LockError::Busy { .. } => {
             let patience = request.patience;
             refuse(
@@ -138,6 +143,7 @@ fn under_lock<T>(
     // Forked while there is one thread, before anything is touched; it holds the lock with us.
     let guard = Guard::start(|| recover::orphaned(request))
         .map_err(|error| refuse(Refusal::Internal, error.to_string()))?;
+    lock.name_guard(guard.identity());
     let result = work(&held);
     guard.dismiss();
     Ok(result)

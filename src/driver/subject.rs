@@ -8,6 +8,7 @@ use crate::os::state::StateDir;
 
 use super::check::{self, CheckError, CheckRequest, Checked};
 use super::find;
+use super::inheritance;
 use super::records::Records;
 use super::request::Request;
 
@@ -29,12 +30,14 @@ pub fn subject(request: &Request) -> Option<CheckRequest> {
         workdir: None,
         kept: Vec::new(),
         extra: request.extra.clone(),
+        inherited: Vec::new(),
         ours: Vec::new(),
     };
     if let Some(old) = old {
         if subject.configs.is_empty() {
             subject.configs.clone_from(&old.configs);
         }
+        subject.inherited = old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old));
         subject.ours = old.named().pids;
         subject.haproxy = old.executable().filter(|path| path.exists()).unwrap_or(subject.haproxy);
         subject.workdir = old.command.workdir.clone().map(PathBuf::from);

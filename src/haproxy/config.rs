@@ -49,8 +49,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where a keyword begins a line: `setcap`, `expose-experimental-directives`, `program`; or its first two
-    /// words: `option tcp-check`, `stats socket`. A `no` before it is one of them.
+    /// Where a keyword begins a line of `global`: `setcap`, `expose-experimental-directives`; or its first two words:
+    /// `stats socket`. A `no` before it is one of them. Those of other sections are not kept: there may be 100,000.
     #[must_use]
     pub fn occurrences(&self, keyword: &str) -> &[Place] {
         self.keywords.get(keyword).map_or(&[], Vec::as_slice)

@@ -57,6 +57,7 @@ pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), Check
     for word in request.kept.iter().chain(&request.extra).filter(|word| *word != "-q") {
         command = command.arg(word);
     }
+    command.env.clone_from(&request.inherited);
     let Spawned { process, mut output } = spawn(&command)?;
     let lost = |source| CheckError::Lost { haproxy: request.haproxy.clone(), source };
     let ended = async {

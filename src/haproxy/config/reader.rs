@@ -103,11 +103,6 @@ impl Reader {
         if first.starts_with('.') {
             return;
         }
-        let keywords = &mut self.config.keywords;
-        keywords.entry(first.to_owned()).or_default().push(place.clone());
-        if let Some(second) = words.get(1) {
-            keywords.entry(format!("{first} {}", second.text)).or_default().push(place.clone());
-        }
         if SECTIONS.contains(&first) {
             return self.header(place, words);
         }
@@ -120,7 +115,10 @@ impl Reader {
             });
         }
         match (self.section.kind.as_str(), first) {
-            ("global", _) => self.config.global.line(place, words, &mut self.unix_prefix),
+            ("global", _) => {
+                self.keyword(place, words);
+                self.config.global.line(place, words, &mut self.unix_prefix);
+            }
             ("frontend" | "listen" | "peers" | "log-forward", "bind") => {
                 self.bind(place, words, 1, Transport::Tcp)
             }
@@ -131,6 +129,15 @@ impl Reader {
             ("frontend" | "listen" | "peers", "disabled") => self.proxy = Switch::Disabled,
             ("frontend" | "listen" | "peers", "enabled") => self.proxy = Switch::Enabled,
             _ => {}
+        }
+    }
+
+    fn keyword(&mut self, place: &Place, words: &[Word]) {
+        let first = text(words, 0);
+        let keywords = &mut self.config.keywords;
+        keywords.entry(first.to_owned()).or_default().push(place.clone());
+        if let Some(second) = words.get(1) {
+            keywords.entry(format!("{first} {}", second.text)).or_default().push(place.clone());
         }
     }
 
@@ -296,12 +303,12 @@ backend app
     #[test]
     fn keywords_are_found_where_they_stand() {
         let config = config(
-            "global\n setcap cap_net_admin\n\nbackend b\n option tcp-check\n option httpchk\nprogram p\n",
+            "global\n setcap cap_net_admin\n\nbackend b\n option httpchk\nglobal\n no strict-limits\n no quic\n",
         );
         assert_eq!(config.occurrences("setcap").iter().map(|place| place.line).collect::<Vec<_>>(), [2]);
-        assert_eq!(config.occurrences("option").len(), 2);
-        assert_eq!(config.occurrences("option httpchk")[0].line, 6);
-        assert_eq!(config.occurrences("program").len(), 1);
+        assert_eq!(config.occurrences("no").len(), 2);
+        assert_eq!(config.occurrences("no strict-limits")[0].line, 7);
+        assert!(config.occurrences("option").is_empty(), "not in global");
         assert!(config.occurrences("absent").is_empty());
     }
 
