@@ -363,7 +363,10 @@ impl Looking<'_> {
         for process in &processes {
             let owned = sockets::owned_by(process).map_err(|error| {
                 let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
-                Refused::new(Refusal::Privilege, format!("{why}; run as root, with CAP_SYS_PTRACE if it has changed its user"))
+                Refused::new(
+                    Refusal::Privilege,
+                    format!("{why}; run as root, with CAP_SYS_PTRACE if it has changed its user"),
+                )
             })?;
             let streams = |kind| matches!(kind, Kind::Tcp | Kind::UnixStream);
             let sample = owned.iter().find(|(_, listener)| streams(listener.kind));
