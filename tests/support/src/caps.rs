@@ -141,7 +141,14 @@ mod tests {
     use super::*;
 
     fn nothing() -> Caps {
-        Caps { root: false, netns: false, pidfd_getfd: false, haproxies: Vec::new(), system: None }
+        Caps {
+            root: false,
+            netns: false,
+            pidfd_getfd: false,
+            haproxies: Vec::new(),
+            system: None,
+            chosen_pids: false,
+        }
     }
 
     #[test]
