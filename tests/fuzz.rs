@@ -17,7 +17,7 @@ use hareload::cli::Cli;
 use hareload::haproxy::alerts::{self, BindAddress};
 use hareload::haproxy::argv::{self, CommandLine, Launch, Mode};
 use hareload::haproxy::overlay::Overlay;
-use hareload::haproxy::runtime::{self, Info};
+use hareload::haproxy::runtime::{self, Health, Info, ReplyError, Statistics};
 use hareload::haproxy::version::Version;
 use hareload::haproxy::{config, pidfile};
 
@@ -253,17 +253,36 @@ fn a_reply_to_show_stat_compares_with_itself_as_no_worse() {
         b"\r\n",
         b"\x1b",
     ];
-    hostile(&words, |text| match runtime::stat(text) {
-        Ok(rows) => {
-            let health = runtime::health(&rows);
-            for (backend, health) in &health {
-                assert_safe(backend);
-                assert!(health.servers_up <= health.servers_total);
-            }
-            assert!(rows.len() <= text.len());
+    hostile(&words, |text| {
+        let whole = health(text, text.len());
+        for piece in [1, 2, 7, 100] {
+            assert_eq!(health(text, piece), whole, "in pieces of {piece}");
         }
-        Err(error) => assert_safe(&error.to_string()),
+        match whole {
+            Ok(mut health) => {
+                for (backend, health) in health.iter() {
+                    assert_safe(backend);
+                    assert_safe(&health.status);
+                    assert!(health.servers_up <= health.servers_total);
+                }
+                assert!(health.iter().count() <= text.len());
+                assert_eq!(runtime::compare(&health, &health), []);
+                assert!(!runtime::suspects(&mut health.clone(), &mut health));
+            }
+            Err(error) => assert_safe(&error.to_string()),
+        }
     });
+}
+
+/// What a reply says that comes in pieces of so many bytes.
+fn health(reply: &[u8], piece: usize) -> Result<Health, ReplyError> {
+    let mut health = Health::default();
+    let mut statistics = Statistics::new();
+    for piece in reply.chunks(piece.max(1)) {
+        statistics.take(piece, |row| health.take(row))?;
+    }
+    statistics.end(|row| health.take(row))?;
+    Ok(health)
 }
 
 #[test]

@@ -5,11 +5,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
@@ -28,20 +29,26 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 13] = [
     ("pidfile::a_dangling_link", pidfile_dangling),
     ("pidfile::no_directory", pidfile_no_directory),
     ("pidfile::read_only", pidfile_read_only),
     ("pidfile::a_link_elsewhere", pidfile_link_elsewhere),
     ("dry_run::json", dry_run_json),
     ("dry_run::human", dry_run_human),
+    ("recover::nothing", recover_nothing),
     ("file_size::limited", file_size_limited),
+    ("file_size::of_the_history", file_size_of_the_history),
     ("file_size::haproxy_has_the_default", haproxy_dispositions),
+    ("memory::many_backends", many_backends),
+    ("lock::held_by_the_guard", held_by_the_guard),
+    ("environment::of_the_running_one", environment_of_the_running_one),
 ];
 
 fn main() -> ExitCode {
     let caps = Caps::find();
-    let trials = TESTS.map(|(name, test)| caps.on_branch((2, 6), name, test)).into();
+    let mut trials = Vec::from(TESTS.map(|(name, test)| caps.on_branch((2, 6), name, test)));
+    trials.push(caps.on_branch((3, 2), "memory::many_backends", many_backends));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -92,6 +99,19 @@ fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
     let lines: Vec<&str> = stdout.lines().collect();
     ensure!(lines[0] == format!("would hand over from pid {old}, which hareload did not start"), "{stdout}");
     ensure!(lines[2].starts_with("by shared: ") && lines[3].starts_with("else "), "{stdout}");
+    untouched(&stage, old)
+}
+
+/// Nothing to recover, and nothing made: neither the directory nor what leads to it.
+fn recover_nothing(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let nowhere = stage.instance.dir().join("own-nowhere");
+    let recover = Hareload::new(HARELOAD).verb("recover").arg("--state-dir").arg(nowhere.join("state"));
+    let recover = recover.env("HARELOAD_HISTORY_DIR", nowhere.join("history"));
+    let told = recover.run()?.expect_code(0)?;
+    ensure!(told.stderr.starts_with("nothing to recover"), "{}", told.stderr);
+    ensure!(!nowhere.exists(), "{} was made", nowhere.display());
     untouched(&stage, old)
 }
 
@@ -225,6 +245,34 @@ fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
     Ok(())
 }
 
+/// A line of the history that has no room is taken back, and one that was cut off does not swallow the next.
+fn file_size_of_the_history(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let directory = stage.instance.dir().join("history");
+    let history = directory.join("history.jsonl");
+    // Larger than any other file that is written.
+    let before = "{}\n".repeat(30_000);
+    fs::create_dir(&directory)?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
+    fs::write(&history, &before)?;
+    let limit = before.len() + 100;
+    let hareload = stage.hareload().command();
+    let script = "{ prlimit --fsize=$0 -- \"$@\"; echo code=$?; } 2>&1 | cat";
+    let printed =
+        process::run(wrapped(&["sh", "-c", script, &limit.to_string()], &hareload), DEADLINE)?.stdout;
+    let words = format!("the history can't be written: {}: File too large", history.display());
+    ensure!(printed.contains("code=0") && printed.contains(&words), "{printed}");
+    stage.expect_serving("g2")?;
+    ensure!(fs::read_to_string(&history)? == before, "half a line was left");
+
+    fs::write(&history, "{\"schema\":\"hareload.hand")?;
+    stage.hareload().run()?.expect_code(0)?;
+    let told = stage.json().verb("history").run()?.expect_code(0)?;
+    ensure!(told.stdout.matches("hareload.handover/1").count() == 1, "{}", told.stdout);
+    ensure!(fs::read_to_string(&history)?.lines().count() == 2, "not a line of its own");
+    Ok(())
+}
+
 /// SIGPIPE and SIGXFSZ are not ignored by who is started, whatever hareload and its caller do with them.
 fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
     const XFSZ: u64 = 1 << 24;
@@ -248,4 +296,113 @@ fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
     let new = ignored(stage.instance.pid()?)? & !PIPE;
     ensure!(new & XFSZ == 0 && new == by_itself, "HAProxy ignores {new:x} instead of {by_itself:x}");
     Ok(())
+}
+
+// Memory.
+
+/// 50,000 servers: `show stat` says 15 to 20 MB of them. What is worse among them is found all the same.
+fn many_backends(haproxy: &Haproxy) -> Result<()> {
+    // It has 12 MB as it is built for tests, and 9 MB as it is released.
+    const MOST_KB: u64 = 15_000;
+    let backends = |last: &str| {
+        (0..10_000).fold(String::new(), |mut text, backend| {
+            text += &format!("backend backend-number-{backend}\n");
+            for server in 0..5 {
+                let checked = if backend == 9_999 { last } else { "" };
+                text += &format!("    server server{server} 127.0.0.1:9{checked}\n");
+            }
+            text
+        })
+    };
+    let config = |marker: &str, last: &str| {
+        Config::new().frontend(8080).marker(marker).append("defaults\n    mode tcp\n").append(&backends(last))
+    };
+    let mut stage = Stage::start(HARELOAD, haproxy, config("g1", ""))?;
+    stage.instance.write_config(config("g2", ""))?;
+    let peak = stage.instance.dir().join("own-peak");
+    let look = format!("exec:grep VmHWM /proc/$PPID/status >{}", peak.display());
+    stage.hareload().args(["--settle", "100ms", "--probe", &look]).run()?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    let text = fs::read_to_string(&peak)?;
+    let kilobytes: u64 = text.split_whitespace().nth(1).context("no VmHWM")?.parse()?;
+    eprintln!("{}: {kilobytes} kB at most", haproxy.version);
+    ensure!(kilobytes <= MOST_KB, "{kilobytes} kB at most");
+
+    // Nobody listens on port 9.
+    stage.instance.write_config(config("g3", " check inter 50ms fall 1"))?;
+    let result = stage.hareload().args(["--settle", "500ms"]).run()?.expect_code(150)?;
+    let words = "backend backend-number-9999: 0 of 5 servers up, the old one has 5";
+    ensure!(result.stderr.contains(words), "{}", result.stderr);
+    stage.expect_serving("g2")
+}
+
+// The lock.
+
+/// A hareload that is killed while its guard is stopped: who comes next is told who holds the lock.
+fn held_by_the_guard(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let old = stage.instance.pid()?;
+    let reached = stage.instance.dir().join("own-reached");
+    let probe = format!("exec:touch {}; sleep 600", reached.display());
+    let running = stage.hareload().args(["--probe", &probe]).spawn()?;
+    until(DEADLINE, "its probe to run", || reached.exists().then_some(()))?;
+    let named = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let processes = stage.instance.processes();
+    let guard = processes.iter().find(|process| named(process.pid).trim_end() == "hareload-guard");
+    let guard = guard.context("no guard")?.pid;
+    let busy = || -> Result<String> {
+        Ok(stage.hareload().args(["--lock-timeout", "50ms"]).run()?.expect_code(152)?.stderr)
+    };
+    let (told, taker) = (busy()?, running.pid());
+    ensure!(told.contains(&format!("held by process {taker}; it was waited for")), "{told}");
+    stage.instance.signal(guard, Signal::STOP)?;
+    stage.instance.signal(taker, Signal::KILL)?;
+    running.wait(DEADLINE)?;
+    let told = busy()?;
+    let words =
+        format!("held by process {guard}, the guard that tidies up after process {taker}, which died");
+    ensure!(told.contains(&words) && told.contains(&format!("kill -CONT {guard}")), "{told}");
+    stage.instance.signal(guard, Signal::CONT)?;
+    untouched(&stage, old)
+}
+
+// The environment.
+
+/// Variables that the running one was started with reach the next one, unless whoever reloads has them too.
+fn environment_of_the_running_one(haproxy: &Haproxy) -> Result<()> {
+    let stage = between(haproxy)?;
+    let instance = &stage.instance;
+    instance.kill_all()?;
+    let text = fs::read_to_string(instance.config_path())?;
+    let more = "\n    bind 127.0.0.1:${XPORT}\n    http-after-response set-header x-word \"${XWORD}\"\n";
+    let bind = "    bind 127.0.0.1:8080\n";
+    instance.write_config_text(&text.replace(bind, &format!("{}{more}", bind.trim_end())))?;
+    let mut command = Command::new(&haproxy.path);
+    command.args(["-D", "-f"]).arg(instance.config_path()).arg("-p").arg(instance.pidfile_path());
+    let foreign =
+        ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "INVOCATION_ID", "HAPROXY_MWORKER", "HARELOAD_OUTPUT"];
+    command.envs(foreign.map(|name| (name, "/own-nowhere"))).envs([("XPORT", "8081"), ("XWORD", "a b=c")]);
+    process::run(command, DEADLINE)?.expect_code(0)?;
+    until(DEADLINE, "it to serve", || instance.serving_generation().ok())?;
+
+    let variable = |name: &str| -> Result<Option<String>> {
+        let text = fs::read_to_string(format!("/proc/{}/environ", instance.pid()?))?;
+        Ok(text.split('\0').find_map(|entry| entry.strip_prefix(&format!("{name}=")).map(str::to_owned)))
+    };
+    let listens = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    stage.hareload().verb("check").run()?.expect_code(0)?;
+    for _ in 0..2 {
+        stage.hareload().run()?.expect_code(0)?;
+        stage.expect_serving("g2")?;
+        ensure!(listens(8081) && variable("XWORD")?.as_deref() == Some("a b=c"), "{:?}", variable("XWORD"));
+        for name in foreign {
+            ensure!(variable(name)?.is_none(), "{name} was passed on");
+        }
+    }
+    stage.hareload().env("XPORT", "8082").run()?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    ensure!(listens(8082) && variable("XPORT")?.as_deref() == Some("8082"), "the caller's own counts");
+    instance.wait_only(&[instance.pid()?], DEADLINE)?;
+    ensure!(!listens(8081), "the old port is still open");
+    stage.expect_tidy()
 }

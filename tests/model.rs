@@ -30,6 +30,7 @@ fn limits() -> Limits {
         proof: two,
         health: two,
         probes: two,
+        alone: two,
         pause: BEAT,
         last_words: BEAT,
         listen_again: two,

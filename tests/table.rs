@@ -51,7 +51,7 @@ fn phases() -> Vec<(&'static str, Handover)> {
         phases.push((name, there));
     }
     let committing = || Handover::by(&[Way::Shared]).proved(&STEPS[..3]).after([Input::Proved(Step::Probes)]);
-    let committing = || committing().late().after([Input::Proved(Step::Confirm)]);
+    let committing = || committing().late().after([Input::Proved(Step::Confirm), Input::Proved(Step::Steer)]);
     let committed = || committing().after([Input::PidfileRenamed]);
     let draining = || committed().after([Input::OldRetired]);
     let old_first = || trial().proved(&STEPS[..5]).after([Input::Disproved(Step::Probes, why())]);
@@ -90,7 +90,7 @@ fn inputs(phase: Phase) -> Vec<(&'static str, Input)> {
     vec![
         ("planned", Input::Planned(plan(&[Way::Shared]))),
         ("refused", Input::Refused(Refusal::NotRunning, why())),
-        ("spawn failed", Input::SpawnFailed(why())),
+        ("spawn failed", Input::SpawnFailed(Refusal::NotInstalled, why())),
         ("asks pause", Input::AsksPause),
         ("gave up", Input::GaveUp),
         ("bound", Input::Bound),

@@ -5,7 +5,9 @@ use std::io::IsTerminal as _;
 use clap::ArgMatches;
 
 use crate::core::exit;
+use crate::core::outcome::{Outcome, Rest, Verdict};
 use crate::driver::check::CheckError;
+use crate::driver::request::Refused;
 use crate::driver::subject;
 use crate::os::spawn::SpawnError;
 use crate::report::findings::{self, Colour};
@@ -17,9 +19,14 @@ use super::{output, reload, settings};
 pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let args = ReloadArgs { extra: args.extra.clone(), ..reload::only(&args.shared) };
     let settings = settings::resolve(&args, matches)?;
-    let Some(subject) = subject::subject(&settings.request) else {
-        output::aside("hareload: no configuration is named and no HAProxy runs; name one with --config")?;
-        return Ok(exit::USAGE);
+    let subject = match subject::subject(&settings.request) {
+        Ok(subject) => subject,
+        Err(refused) => {
+            output::aside(&format!(
+                "hareload: no configuration is named with --config, and that of a running HAProxy can't be had: {refused}"
+            ))?;
+            return Ok(code(refused));
+        }
     };
     let checked = match subject::run(&subject) {
         Ok(checked) => checked,
@@ -49,4 +56,17 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
         }
     }
     Ok(if passed { exit::DONE } else { exit::CONFIGURATION })
+}
+
+/// The exit code of a reload that is refused for the same reason.
+fn code(refused: Refused) -> u8 {
+    let outcome = Outcome {
+        verdict: Verdict::Refused(refused.kind, refused.why),
+        way: None,
+        tried: Vec::new(),
+        cause: None,
+        rest: Rest::Gone,
+        interrupted: None,
+    };
+    outcome.exit_code()
 }

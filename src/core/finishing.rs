@@ -47,7 +47,7 @@ impl Machine {
             },
             Input::Planned(_)
             | Input::Refused(..)
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound
@@ -104,7 +104,7 @@ impl Machine {
             Input::OldRetired => self.old.retired = true,
             Input::Planned(_)
             | Input::Refused(..)
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound

@@ -46,7 +46,7 @@ impl Failure {
 }
 
 /// Why a handover is refused before anything was touched.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
     /// What was asked for makes no sense here.
@@ -78,8 +78,8 @@ pub enum Input {
     Planned(Plan),
     /// The handover can't begin.
     Refused(Refusal, String),
-    /// The new one could not even be spawned.
-    SpawnFailed(String),
+    /// The new one could not even be spawned: the kind, and why.
+    SpawnFailed(Refusal, String),
     /// The new one can't bind and asks for a pause.
     AsksPause,
     /// The new one gives up; its exit follows.

@@ -231,7 +231,7 @@ impl Machine {
             Input::OldGone => self.old.gone = true,
             // Nothing runs yet that could say any of these.
             Input::Tick
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound

@@ -10,8 +10,8 @@ use super::plan::Way;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// The new one could not be spawned.
-    Spawn(String),
+    /// The new one could not be spawned: the kind of refusal, and why.
+    Spawn(Refusal, String),
     /// The new one ended before it was bound.
     Start(Failure),
     /// The new one ended after it was bound.

@@ -14,7 +14,8 @@ pub enum Step {
     Listeners,
     /// Its backends are no worse than the old one's.
     Health,
-    /// New connections are steered to it, and the old one's queues have run empty.
+    /// New connections are steered to it, and the old one's queues have run empty. Where the sockets are shared: those
+    /// of them that only the old one has.
     Steer,
     /// The old one is paused: nobody else can answer.
     Alone,

@@ -63,6 +63,8 @@ pub struct Limits {
     pub health: Duration,
     /// For all probes together.
     pub probes: Duration,
+    /// For a new one that serves alone, in a trial, to show that it still does.
+    pub alone: Duration,
     /// How long the old one may stay paused before the new one has bound what it lacked.
     pub pause: Duration,
     /// How long a new one that was let go may take to say why it failed.
@@ -87,6 +89,8 @@ impl Default for Limits {
             proof: Duration::from_secs(3),
             health: Duration::from_secs(10),
             probes: Duration::from_secs(10),
+            // A busy machine may keep it from its processor that long; a client's patience is no longer.
+            alone: Duration::from_secs(1),
             // The new one tries again every 10 ms: a pause that helps shows within a few tries.
             pause: Duration::from_millis(300),
             last_words: Duration::from_secs(3),

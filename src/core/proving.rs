@@ -20,6 +20,10 @@ impl Machine {
         if !self.plan.dwell.is_zero() {
             proofs.extend([Step::Dwell, Step::Confirm]);
         }
+        // Last: the old one may be left with less than it had.
+        if self.way() == Some(Way::Shared) {
+            proofs.push(Step::Steer);
+        }
         proofs
     }
 
@@ -31,7 +35,10 @@ impl Machine {
     fn proof(&mut self, now: Duration, step: Step, actions: &mut Vec<Action>) {
         let limits = &self.plan.limits;
         let (limit, again) = match step {
-            Step::Live | Step::Confirm => (limits.live, Again::Never),
+            Step::Live => (limits.live, Again::Never),
+            // In a trial nobody else serves: one that has answered before does so at once, or it hangs.
+            Step::Confirm if self.way() == Some(Way::Trial) => (limits.live.min(limits.alone), Again::Never),
+            Step::Confirm => (limits.live, Again::Never),
             Step::Listeners | Step::Steer => (limits.proof, Again::Never),
             Step::Health => (limits.health, Again::Never),
             Step::Alone => (limits.proof, Again::Repeat),
@@ -110,7 +117,7 @@ impl Machine {
             | Input::Disproved(..)
             | Input::Planned(_)
             | Input::Refused(..)
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound
@@ -152,7 +159,7 @@ impl Machine {
             | Input::Disproved(..)
             | Input::Planned(_)
             | Input::Refused(..)
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Order};
-use super::input::{Failure, Input};
+use super::input::{Failure, Input, Refusal};
 use super::machine::{Again, Due, Machine, New, Pause, Then};
 use super::outcome::Cause;
 use super::phase::{Phase, Told};
@@ -13,7 +13,7 @@ impl Machine {
     /// Spawns the new one in the way that is next.
     pub(super) fn start(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let Some(way) = self.way() else {
-            let cause = Cause::Spawn("there is no way of handover to try".to_owned());
+            let cause = Cause::Spawn(Refusal::Internal, "there is no way of handover to try".to_owned());
             return self.undo(now, cause, Then::End, actions);
         };
         self.new = New::Running { bound: false, live: false, told: Told::Nothing, deaf: false };
@@ -36,9 +36,9 @@ impl Machine {
                     self.tell_old(Order::Resume, actions);
                 }
             }
-            Input::SpawnFailed(why) => {
+            Input::SpawnFailed(kind, why) => {
                 self.new = New::Absent;
-                self.undo(now, Cause::Spawn(why), Then::End, actions);
+                self.undo(now, Cause::Spawn(kind, why), Then::End, actions);
             }
             Input::NewGone(failure) => {
                 self.new = New::Absent;

@@ -20,7 +20,7 @@ fn refusal(cause: &Cause) -> Option<Verdict> {
         Cause::Start(Failure::Configuration(why)) => {
             Some(Verdict::Refused(Refusal::Configuration, why.clone()))
         }
-        Cause::Spawn(why) => Some(Verdict::Refused(Refusal::NotInstalled, why.clone())),
+        Cause::Spawn(kind, why) => Some(Verdict::Refused(*kind, why.clone())),
         Cause::Start(_)
         | Cause::Died(_)
         | Cause::Proof(..)
@@ -218,7 +218,7 @@ impl Machine {
             // The new one's words count no more, and nothing else is under way.
             Input::Planned(_)
             | Input::Refused(..)
-            | Input::SpawnFailed(_)
+            | Input::SpawnFailed(..)
             | Input::AsksPause
             | Input::GaveUp
             | Input::Bound

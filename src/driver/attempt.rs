@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::core::account::Named;
 use crate::core::action::Stage;
-use crate::core::input::Failure;
+use crate::core::input::{Failure, Refusal};
 use crate::haproxy::alerts;
 use crate::haproxy::argv::Launch;
 use crate::haproxy::handoff::{HEARD_SIGNALS, Word};
@@ -20,6 +20,7 @@ use crate::os::spawn::{self, Command, Output, SpawnError};
 
 use super::failure;
 use super::find::Old;
+use super::inheritance;
 use super::lending;
 use super::members::Members;
 use super::records::{Journal, Paths, Records};
@@ -75,9 +76,9 @@ pub(super) struct Preparation<'a> {
 /// Why an attempt did not come to a spawn.
 #[derive(Debug)]
 pub(super) enum NotSpawned {
-    /// The program can't be run at all.
-    Program(String),
-    /// Something before it failed: disk, sockets.
+    /// No way could help: the program, or something of the host's.
+    Refused(Refusal, String),
+    /// This way can't be gone, another may.
     Before(Failure),
 }
 
@@ -107,7 +108,7 @@ impl Preparation<'_> {
         kept: &mut Vec<Kept>,
         notes: &mut Vec<String>,
     ) -> Result<(Attempt, Rc<Process>), NotSpawned> {
-        let number = self.records.next_number();
+        let number = self.next_number();
         let paths = self.records.paths(number);
         let overlay = Overlay { admin_socket: paths.admin.clone(), hard_stop_after: self.hard_stop_after };
         let overlay = overlay.render().map_err(|error| before(format!("the private overlay: {error}")))?;
@@ -164,11 +165,15 @@ impl Preparation<'_> {
             signal_to: herald.pid(),
         };
         attempt.herald = Some(herald);
-        let command =
-            Command { args: launch.args(), cwd: self.old.cwd.clone(), ..Command::new(self.haproxy) };
+        let command = Command {
+            args: launch.args(),
+            cwd: self.old.cwd.clone(),
+            env: self.old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old)),
+            ..Command::new(self.haproxy)
+        };
         let spawned = spawn::spawn(&command).map_err(|error| match error {
             SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. } => {
-                NotSpawned::Program(error.to_string())
+                NotSpawned::Refused(Refusal::NotInstalled, error.to_string())
             }
             error => before(error.to_string()),
         })?;
@@ -177,6 +182,19 @@ impl Preparation<'_> {
         attempt.members.add(Rc::clone(&launcher));
         attempt.output = Some(spawned.output);
         Ok((attempt, launcher))
+    }
+
+    /// A number that nobody has: also where the records are lost, and those that run still carry theirs.
+    fn next_number(&self) -> u64 {
+        let after = self.old.number.map_or(0, |number| number + 1);
+        let mut number = self.records.next_number().max(after);
+        if self.records.current().is_some() {
+            return number;
+        }
+        while !Members::marked(self.records.paths(number).pidfile).alive().is_empty() {
+            number += 1;
+        }
+        number
     }
 
     fn journal(&self, number: u64, chosen: &Chosen) -> Journal {
@@ -199,7 +217,7 @@ impl Preparation<'_> {
 }
 
 fn before(why: String) -> NotSpawned {
-    NotSpawned::Before(Failure::Other(why))
+    NotSpawned::Refused(Refusal::Internal, why)
 }
 
 impl Attempt {

@@ -11,10 +11,13 @@ use serde::Serialize;
 
 use super::texts::{self, Texts};
 use crate::haproxy::alerts;
+use crate::haproxy::config::{Config, Environment};
+use crate::haproxy::version::Version;
 use crate::os::process::Exit;
 
 mod finding;
 mod host;
+mod listening;
 mod verdict;
 
 pub use finding::{Finding, Level};
@@ -36,6 +39,8 @@ pub struct CheckRequest {
     pub kept: Vec<OsString>,
     /// Options that the user adds.
     pub extra: Vec<OsString>,
+    /// What it gets of the running one's environment.
+    pub inherited: Vec<(OsString, Option<OsString>)>,
     /// The processes of the running HAProxy: what they and their children hold is not held by strangers.
     pub ours: Vec<u32>,
 }
@@ -66,7 +71,7 @@ impl Checked {
 pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let (exit, output) = verdict::ask(request).await?;
     let texts = Texts::read(&request.configs, request.workdir.as_deref());
-    let mut findings = verdict::findings(&alerts::parse(&output));
+    let mut findings = verdict::findings(exit, &alerts::parse(&output));
     if exit != Exit::Code(0) && !findings.iter().any(|finding| finding.level == Level::Error) {
         findings.push(Finding::new(
             Level::Error,
@@ -79,8 +84,13 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
         let cause = "what only hareload looks for was not looked for in it";
         Finding::new(Level::Warning, "config-unread", error.to_string(), cause)
     }));
-    let config = texts.config();
-    for finding in host::findings(request, &config, &texts) {
+    // what `haproxy -c` has just had, and what a reload from here gives the new one
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())));
+    let config = texts.config_in(Environment::of(environment));
+    let version = verdict::version(request).await;
+    let subject = Subject { request, config: &config, texts: &texts, version: version.as_ref() };
+    for finding in host::findings(&subject).into_iter().chain(listening::findings(&subject)) {
         // HAProxy has said it already, in its own words: an unknown user, say
         let said = |other: &Finding| {
             other.level == Level::Error
@@ -100,9 +110,34 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
 }
 
-/// A path as HAProxy sees it.
-fn within(request: &CheckRequest, path: &Path) -> PathBuf {
-    texts::within(request.workdir.as_deref(), path)
+/// What is held against the host.
+struct Subject<'a> {
+    request: &'a CheckRequest,
+    config: &'a Config,
+    texts: &'a Texts,
+    /// HAProxy's, if it has told it.
+    version: Option<&'a Version>,
+}
+
+impl Subject<'_> {
+    /// A path as HAProxy sees it at its start; `None` where `default-path` (2.5) makes it depend on the file.
+    fn path(&self, path: &str) -> Option<PathBuf> {
+        let path = Path::new(path);
+        let certain = path.is_absolute() || self.config.occurrences("default-path").is_empty();
+        certain.then(|| texts::within(self.request.workdir.as_deref(), path))
+    }
+
+    /// How bad it is that a directory is missing: while no HAProxy is known to run, a service manager may be about to
+    /// make it (`RuntimeDirectory=`).
+    fn level_of_missing(&self, directory: &Path) -> Level {
+        let passing = ["/run", "/var/run"].iter().any(|run| directory.starts_with(run));
+        if passing && self.request.ours.is_empty() { Level::Warning } else { Level::Error }
+    }
+
+    /// Whether this HAProxy is of this branch or a later one; `None` if it has not said.
+    fn is_since(&self, major: u16, minor: u16) -> Option<bool> {
+        self.version.map(|version| *version >= Version::new(major, minor, 0))
+    }
 }
 
 #[cfg(test)]

@@ -119,6 +119,7 @@ impl Found {
 pub fn find(request: &Request, records: &Records<'_>) -> Result<Found, Refused> {
     let pidfile = pidfile_of(request);
     let looking = Looking { request, records, pidfile: &pidfile };
+    looking.own_state()?;
     let trouble = match files::read_bounded(&pidfile, pidfile::MAX_BYTES) {
         Ok(bytes) => match pidfile::parse(&bytes) {
             Ok(pids) => match looking.named(&pids)? {
@@ -179,6 +180,25 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
+    /// Two instances must not share a state directory: each would take the other's generations for its own.
+    fn own_state(&self) -> Result<(), Refused> {
+        let Some(current) = self.records.current() else { return Ok(()) };
+        let Some(other) = current.pidfile.filter(|other| !same_file(other, self.pidfile)) else {
+            return Ok(());
+        };
+        let Some(process) = current.processes.iter().find_map(|known| Process::find(known).ok()) else {
+            return Ok(());
+        };
+        let why = format!(
+            "state directory {} is that of the HAProxy of pidfile {} (pid {}); name another instance with --instance, \
+             or that pidfile with --pidfile",
+            self.state_dir().display(),
+            other.display(),
+            process.pid()
+        );
+        Err(Refused::new(Refusal::Usage, why))
+    }
+
     /// The processes that a pidfile names, or what is wrong with it.
     fn named(&self, pids: &[u32]) -> Result<Result<Vec<Rc<Process>>, String>, Refused> {
         let mut processes = Vec::new();
@@ -195,7 +215,14 @@ impl Looking<'_> {
                     troubles
                         .push(format!("pidfile {} names pid {pid}, which is gone", self.pidfile.display()));
                 }
-                Err(error) => return Err(Refused::new(Refusal::Privilege, error.to_string())),
+                Err(error @ ProcessError::NoAccess { .. }) => {
+                    let why = format!(
+                        "{error}; run as root, with CAP_SYS_PTRACE if it has changed its user (in a container: \
+                         --cap-add SYS_PTRACE)"
+                    );
+                    return Err(Refused::new(Refusal::Privilege, why));
+                }
+                Err(error) => return Err(Refused::new(Refusal::Internal, error.to_string())),
             }
         }
         if processes.is_empty() || !troubles.is_empty() && pids.len() == 1 {
@@ -261,6 +288,12 @@ impl Looking<'_> {
         let exe = process.identity().exe.file_name();
         let asked = self.request.haproxy.as_ref().and_then(|path| path.file_name());
         exe.is_some() && (exe == Some(OsStr::new("haproxy")) || exe == asked)
+    }
+
+    /// The master of a worker: its parent, which runs the same program.
+    fn master_of(&self, process: &Process) -> Option<u32> {
+        let parent = Process::open(process.parent().ok()?).ok()?;
+        (self.is_haproxy(&parent) && parent.identity().exe == process.identity().exe).then(|| parent.pid())
     }
 
     /// Looks for the one process that must be meant.
@@ -333,13 +366,13 @@ impl Looking<'_> {
             let pid = first.pid();
             Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
         })?;
-        if command.mode == Mode::MasterWorker || is_master(first) {
+        if let Some(master) = self.master_of(first) {
             return Err(Refused::new(
                 Refusal::Unsupported,
                 format!(
-                    "pid {} is the master of a HAProxy in master-worker mode; hareload hands over standalone \
-                     HAProxies (-D) only; reload this one through its master (systemctl reload haproxy, or \
-                     SIGUSR2 to the master)",
+                    "pid {} is a worker of a HAProxy in master-worker mode; hareload hands over standalone HAProxies \
+                     (-D) only; reload this one through its master, pid {master} (systemctl reload haproxy, or \
+                     SIGUSR2 to pid {master})",
                     first.pid()
                 ),
             ));
@@ -370,12 +403,26 @@ impl Looking<'_> {
             abstract_sockets: false,
             number,
             pidfile: self.pidfile.to_owned(),
-            paused: processes.iter().any(|process| is_paused(process)),
+            paused: false,
             remarks,
             command,
             processes,
         };
         self.survey(&mut old)?;
+        // One that serves is neither a master nor paused.
+        let mute = old.listening.is_empty();
+        if old.command.mode == Mode::MasterWorker || mute && is_master(&old.processes[0]) {
+            return Err(Refused::new(
+                Refusal::Unsupported,
+                format!(
+                    "pid {} is the master of a HAProxy in master-worker mode; hareload hands over standalone \
+                     HAProxies (-D) only; reload this one through its master (systemctl reload haproxy, or \
+                     SIGUSR2 to the master)",
+                    old.processes[0].pid()
+                ),
+            ));
+        }
+        old.paused = mute && old.processes.iter().any(|process| is_paused(process));
         Ok(old)
     }
 
@@ -385,7 +432,10 @@ impl Looking<'_> {
         for process in &processes {
             let owned = sockets::owned_by(process).map_err(|error| {
                 let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
-                Refused::new(Refusal::Privilege, format!("{why}; run as root or as HAProxy's own user"))
+                Refused::new(
+                    Refusal::Privilege,
+                    format!("{why}; run as root, with CAP_SYS_PTRACE if it has changed its user"),
+                )
             })?;
             let streams = |kind| matches!(kind, Kind::Tcp | Kind::UnixStream);
             let sample = owned.iter().find(|(_, listener)| streams(listener.kind));

@@ -51,7 +51,7 @@ pub(super) fn under_lock<T>(
         let refused = state_refused(&error);
         refuse(refused.kind, refused.why)
     })?;
-    let _lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
+    let mut lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
         LockError::Busy { .. } => {
             let patience = request.patience;
             refuse(
@@ -74,6 +74,7 @@ pub(super) fn under_lock<T>(
     // Forked while there is one thread, before anything is touched; it holds the lock with us.
     let guard = Guard::start(|| recover::orphaned(request))
         .map_err(|error| refuse(Refusal::Internal, error.to_string()))?;
+    lock.name_guard(guard.identity());
     let result = work(&held);
     guard.dismiss();
     Ok(result)

@@ -25,6 +25,9 @@ pub(super) fn lend(old: &Old, path: &Path, deadline: Duration) -> io::Result<(Le
     for process in &old.processes {
         borrow_from(process, &mut offers, &mut left)?;
     }
+    // HAProxy takes the last offered one that fits: sock_get_old_sockets (sock.c) prepends each to its list. Of several at one address it is to take the first: the one that keeps its place in the group when
+    // the others are closed.
+    offers.reverse();
     if offers.is_empty() {
         return Err(io::Error::other("the old one has no socket that could be lent"));
     }

@@ -12,6 +12,7 @@ mod failure;
 pub mod find;
 mod handover;
 mod held;
+mod inheritance;
 pub mod intention;
 mod lending;
 mod members;

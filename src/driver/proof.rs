@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time;
 use crate::core::input::Input;
 use crate::core::phase::Step;
 use crate::core::plan::Way;
-use crate::haproxy::runtime::{self, Health, Info};
+use crate::haproxy::runtime::{self, Health, Info, Statistics, Worse};
 use crate::os::admin::{self, Session};
 use crate::os::process::Process;
 use crate::os::sockets::{self, Address, Kind};
@@ -35,6 +36,8 @@ const APART: Duration = Duration::from_millis(3);
 const PIDFILE_AGAIN: Duration = Duration::from_millis(1);
 /// How often a question is repeated that was not answered as hoped.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// How many backends are named that are worse; there may be 10,000.
+const NAMED: usize = 10;
 /// How often the backends are compared.
 const COMPARE_AGAIN: Duration = Duration::from_millis(100);
 
@@ -140,7 +143,13 @@ impl Case {
             return Err("it holds no listening socket".to_owned());
         }
         for address in before.difference(&held) {
-            let _ = self.events.send(Event::Remark(format!("{address} is no longer listened on")));
+            let wider = held.iter().find(|wider| sockets::overlap(**wider, None, *address));
+            let _ = self.events.send(Event::Remark(match wider {
+                Some(wider) => format!(
+                    "{address} is served through {wider} now, by other sockets: a few resets are possible there"
+                ),
+                None => format!("{address} is no longer listened on"),
+            }));
         }
         if self.way == Way::Shared {
             for address in held.intersection(&before).filter(|address| !shared.contains(address)) {
@@ -178,16 +187,10 @@ impl Case {
         time::sleep_until(time::Instant::now() + self.settle).await;
         let mut said = String::new();
         loop {
-            let old = health_of(old_admin, |pid| self.old_listening.iter().any(|one| one.pid == pid)).await;
-            let new = health_of(&self.admin, |pid| self.members.includes(pid)).await;
-            match (old, new) {
-                (Some(old), Some(new)) => {
-                    let worse = runtime::compare(&old, &new);
-                    if worse.is_empty() {
-                        return Ok(());
-                    }
-                    let text: Vec<String> = worse.iter().map(ToString::to_string).collect();
-                    let text = text.join("; ");
+            match self.compare(old_admin).await {
+                Some(worse) if worse.is_empty() => return Ok(()),
+                Some(worse) => {
+                    let text = named(&worse);
                     if text != said {
                         self.note(format!("waiting for its backends: {text}"));
                         let _ = self.events.send(Event::Worse(text.clone()));
@@ -195,11 +198,27 @@ impl Case {
                     }
                 }
                 // The old one can't be asked any more: nothing to compare with, unless that was asked for.
-                (None, _) if self.old_is_gone() => return Ok(()),
-                (None, _) | (_, None) => {}
+                None if self.old_is_gone() => return Ok(()),
+                None => {}
             }
             time::sleep_until(time::Instant::now() + COMPARE_AGAIN).await;
         }
+    }
+
+    /// The backends that are worse; `None` if one of the two does not answer.
+    async fn compare(&self, old_admin: &Path) -> Option<Vec<Worse>> {
+        let was_old = |pid| self.old_listening.iter().any(|one| one.pid == pid);
+        let mut old_one = session_with(old_admin, was_old).await?;
+        let mut new_one = session_with(&self.admin, |pid| self.members.includes(pid)).await?;
+        let (mut old, mut new) = (Health::default(), Health::default());
+        read_health(&mut old_one, runtime::SHOW_BACKENDS, &mut old).await?;
+        read_health(&mut new_one, runtime::SHOW_BACKENDS, &mut new).await?;
+        if !runtime::suspects(&mut old, &mut new) {
+            return Some(Vec::new());
+        }
+        read_health(&mut old_one, runtime::SHOW_SERVERS, &mut old).await?;
+        read_health(&mut new_one, runtime::SHOW_SERVERS, &mut new).await?;
+        Some(runtime::compare(&old, &new))
     }
 
     fn old_is_gone(&self) -> bool {
@@ -216,20 +235,42 @@ impl Case {
     }
 }
 
-/// The backends as one of these processes sees them. An admin socket that was handed over is accepted from by both
-/// sides, so the first answer may be the other's.
-async fn health_of(admin: &std::path::Path, asked: impl Fn(u32) -> bool) -> Option<Health> {
+/// The first of them, and how many more there are.
+fn named(worse: &[Worse]) -> String {
+    let mut text: Vec<String> = worse.iter().take(NAMED).map(ToString::to_string).collect();
+    if let Some(more @ 1..) = worse.len().checked_sub(NAMED) {
+        text.push(format!("and {more} more"));
+    }
+    text.join("; ")
+}
+
+/// A session with one of these processes. An admin socket that was handed over is accepted from by both sides, so the
+/// first answer may be the other's.
+async fn session_with(admin: &Path, asked: impl Fn(u32) -> bool) -> Option<Session> {
     for _ in 0..ANSWERS {
         let mut session = Session::open(admin, QUESTION).await.ok()?;
         let reply = session.ask("show info", QUESTION).await.ok()?;
         if Info::parse(&reply).is_ok_and(|info| asked(info.pid)) {
-            let reply = session.ask("show stat", QUESTION).await.ok()?;
-            return runtime::stat(&reply).ok().map(|rows| runtime::health(&rows));
+            return Some(session);
         }
         // Which of two is woken first stays the same while nothing else changes.
         time::sleep_until(time::Instant::now() + APART).await;
     }
     None
+}
+
+/// Takes in the answer to one form of `show stat` as it comes.
+async fn read_health(session: &mut Session, command: &str, health: &mut Health) -> Option<()> {
+    let mut statistics = Statistics::new();
+    let take = |piece: &[u8]| match statistics.take(piece, |row| health.take(row)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    };
+    let asked = session.ask_in_pieces(command, QUESTION, take).await.ok()?;
+    if asked.is_break() {
+        return None;
+    }
+    statistics.end(|row| health.take(row)).ok()
 }
 
 /// Says when the old one, which was told to pause, has left LISTEN everywhere.

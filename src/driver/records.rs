@@ -34,6 +34,9 @@ pub struct Generation {
     pub cwd: Option<PathBuf>,
     /// The boot that it belongs to.
     pub boot: String,
+    /// The pidfile that names it.
+    #[serde(default)]
+    pub pidfile: Option<PathBuf>,
 }
 
 /// A listener of the old one, so that *listens again* can be checked after a crash.
@@ -227,8 +230,6 @@ const HISTORY: (&str, u64) = ("history.jsonl", 4 << 20);
 
 /// Appends an account to the history. A history that can't be written does not fail a handover.
 pub fn remember(directory: &Path, account: &Account) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
     let state = StateDir::open(directory).map_err(std::io::Error::other)?;
     let path = state.join(HISTORY.0);
     if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > HISTORY.1) {
@@ -238,9 +239,7 @@ pub fn remember(directory: &Path, account: &Account) -> std::io::Result<()> {
         files::replace_with_mode(&path, &text[cut..], Durability::Volatile, 0o600)
             .map_err(std::io::Error::other)?;
     }
-    let mut line = serde_json::to_vec(account)?;
-    line.push(b'\n');
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?.write_all(&line)
+    files::append_line(&path, &serde_json::to_vec(account)?).map_err(std::io::Error::other)
 }
 
 /// The accounts in the history, the oldest first; lines that can't be read are passed over.

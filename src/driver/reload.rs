@@ -1,5 +1,6 @@
 //! The whole of one `reload`: lock, guard, leftovers, and then the handover.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::pidfile;
 use super::records::{self, Last, Records};
 use super::recover;
 use super::request::{Refused, Request};
+use super::texts::Texts;
 use super::timeline::Timeline;
 use super::ways::{self, Survey};
 
@@ -61,6 +63,10 @@ pub fn reload_or_start(request: &Request) -> Account {
 ///
 /// `None` if there is nothing to recover.
 pub fn recover(request: &Request) -> Option<Account> {
+    // Opening it would make it.
+    if request.state_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        return None;
+    }
     let state = StateDir::open(&request.state_dir);
     if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
         return None;
@@ -122,7 +128,7 @@ impl Held<'_> {
             let configs = self.configs(&old)?;
             pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
-            let survey = ways::choose(&old, &self.records, self.request.way).await?;
+            let survey = ways::choose(&old, &configs, &self.records, self.request.way).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
@@ -209,7 +215,7 @@ impl Held<'_> {
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let survey = runtime.block_on(ways::choose(&old, &self.records, self.request.way))?;
+        let survey = runtime.block_on(ways::choose(&old, &configs, &self.records, self.request.way))?;
         let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
         let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
         // How a paused one can be handed over shows once it listens.
@@ -264,6 +270,7 @@ impl Held<'_> {
         for path in configs {
             readable(path)?;
         }
+        standalone(configs, old)?;
         Ok(configs.clone())
     }
 }
@@ -273,6 +280,20 @@ pub(super) fn readable(path: &Path) -> Result<(), Refused> {
     std::fs::File::open(path).map(drop).map_err(|error| {
         Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
     })
+}
+
+/// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.
+pub(super) fn standalone(configs: &[PathBuf], old: &Old) -> Result<(), Refused> {
+    const KEYWORD: &str = "master-worker";
+    let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
+    let place = texts.mention(KEYWORD).then(|| texts.config().global.master_worker).flatten();
+    match place {
+        None => Ok(()),
+        Some(place) => Err(Refused::new(
+            Refusal::Unsupported,
+            format!("{place}: `{KEYWORD}`: hareload takes the place of the master; remove that line"),
+        )),
+    }
 }
 
 pub(super) fn describe(old: &Old) -> String {

@@ -54,9 +54,10 @@ impl Held<'_> {
     /// Whether the configuration can be started, as far as can be told without starting it.
     async fn startable(&self) -> Result<(), Refused> {
         let usual = Request { configs: vec![PathBuf::from(DEFAULT_CONFIG)], ..self.request.clone() };
-        let Some(subject) = subject::subject(self.request).or_else(|| subject::subject(&usual)) else {
-            return Ok(());
-        };
+        let subject = subject::subject(self.request).or_else(|refused| match refused.kind {
+            Refusal::NotRunning => subject::subject(&usual),
+            _ => Err(refused),
+        })?;
         let checked = check::check(&subject)
             .await
             .map_err(|error| Refused::new(Refusal::NotInstalled, error.to_string()))?;

@@ -12,12 +12,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time;
 
 use crate::os::process::Process;
 use crate::os::sockets::{self, Address, Kind, Listener};
 use crate::os::steer::{self, Share};
 
 use super::watch::until;
+
+/// How long the queues of sockets that are given up may take to run empty; they take as long as one request.
+const NARROWED: Duration = Duration::from_millis(500);
 
 /// An address with its interface: what makes a group.
 type Group = (SocketAddr, u32);
@@ -59,6 +65,8 @@ impl Side {
                 }
             }
         }
+        // In the order of their listen(2), as far as it is that of their making.
+        side.0.values_mut().for_each(|members| members.sort_by_key(|member| member.inode));
         Ok(side)
     }
 
@@ -113,10 +121,46 @@ pub(super) fn hold(old: &Side) -> io::Result<()> {
     is_alone(old)?;
     for members in old.0.values() {
         if let Some(first) = members.first() {
-            attach(first, Share { first: 0, count: count(members) })?;
+            match attach(first, Share { first: 0, count: count(members) }) {
+                // Not of a group (noreuseport): nobody can join it either.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                other => other?,
+            }
         }
     }
     Ok(())
+}
+
+/// Where the sockets are shared: nobody is sent any more to those that only the old one has, and their queues run
+/// empty, so that it may close them.
+///
+/// One group's program names the first that both have. Errors: what could not be emptied in time.
+pub(super) async fn narrow(old: &Side, new: &Side) -> io::Result<()> {
+    let mut leaving = HashSet::new();
+    let mut locals = Vec::new();
+    for (group, members) in &old.0 {
+        let shared: HashSet<u64> =
+            new.0.get(group).into_iter().flatten().map(|member| member.inode).collect();
+        let first = members.iter().position(|member| shared.contains(&member.inode));
+        let (Some(first), false) = (first, members.iter().all(|member| shared.contains(&member.inode)))
+        else {
+            continue;
+        };
+        let index = u32::try_from(first).unwrap_or(u32::MAX);
+        attach(&members[first], Share { first: index, count: 1 })?;
+        leaving.extend(members.iter().map(|member| member.inode).filter(|inode| !shared.contains(inode)));
+        locals.push(group.0);
+    }
+    if leaving.is_empty() {
+        return Ok(());
+    }
+    time::timeout(NARROWED, empty(&leaving, &locals)).await.map_err(|_| {
+        let addresses: Vec<String> = locals.iter().map(ToString::to_string).collect();
+        io::Error::other(format!(
+            "{} has fewer sockets now, and some resets are possible",
+            addresses.join(", ")
+        ))
+    })?
 }
 
 /// Which side listened first, and so stands first in every group.
@@ -150,10 +194,12 @@ pub(super) async fn shift(from: &Side, to: &Side, first: First) -> io::Result<()
             attach(member, share)?;
         }
     }
-    let half_open: HashSet<(SocketAddr, SocketAddr)> =
-        sockets::half_open(&from.locals())?.into_iter().collect();
-    let inodes = from.inodes();
-    let locals = from.locals();
+    empty(&from.inodes(), &from.locals()).await
+}
+
+/// Waits until the queues of these sockets are empty, with those who are half-way into them.
+async fn empty(inodes: &HashSet<u64>, locals: &[SocketAddr]) -> io::Result<()> {
+    let half_open: HashSet<(SocketAddr, SocketAddr)> = sockets::half_open(locals)?.into_iter().collect();
     until(|| {
         let queues_empty = sockets::tcp_listeners().is_ok_and(|listeners| {
             listeners.iter().all(|listener| listener.queue == 0 || !inodes.contains(&listener.inode))
@@ -161,8 +207,7 @@ pub(super) async fn shift(from: &Side, to: &Side, first: First) -> io::Result<()
         // A handshake that was half done when we steered still ends in the first side's queue.
         queues_empty
             && (half_open.is_empty()
-                || sockets::half_open(&locals)
-                    .is_ok_and(|now| now.iter().all(|one| !half_open.contains(one))))
+                || sockets::half_open(locals).is_ok_and(|now| now.iter().all(|one| !half_open.contains(one))))
     })
     .await;
     Ok(())

@@ -1,51 +1,95 @@
 //! What a check is about: the configuration that was named, or that of the HAProxy that runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::task::LocalSet;
 
+use crate::core::input::Refusal;
+use crate::os::files;
+use crate::os::process::{self, Process, ProcessError};
 use crate::os::state::StateDir;
 
 use super::check::{self, CheckError, CheckRequest, Checked};
-use super::find::{self, Found};
+use super::find::{self, Found, Old};
+use super::inheritance;
 use super::records::Records;
-use super::request::Request;
+use super::request::{Refused, Request};
 
 /// The HAProxy that is checked with if none runs and none is named: looked up in `PATH`.
 const HAPROXY: &str = "haproxy";
 
-/// Finds out what to check; `None` if no configuration is named and none runs.
-pub fn subject(request: &Request) -> Option<CheckRequest> {
-    // A check needs no state and no running HAProxy; what can be had makes it better.
-    let scratch = tempfile::tempdir().ok();
-    let directory = match &scratch {
-        Some(scratch) if !request.state_dir.exists() => scratch.path(),
-        _ => &request.state_dir,
-    };
-    let old = StateDir::open(directory)
-        .ok()
-        .and_then(|state| find::find(request, &Records::of(&state)).and_then(Found::old).ok());
+/// The longest name of a process, in bytes; TASK_COMM_LEN of the kernel, more than enough.
+const MAX_COMM: usize = 64;
+
+/// Finds out what to check.
+///
+/// # Errors
+/// [`Refused`] if no configuration is named and that of a running HAProxy can't be had.
+pub fn subject(request: &Request) -> Result<CheckRequest, Refused> {
     let mut subject = CheckRequest {
         haproxy: PathBuf::from(HAPROXY),
         configs: request.configs.clone(),
         workdir: None,
         kept: Vec::new(),
         extra: request.extra.clone(),
+        inherited: Vec::new(),
         ours: Vec::new(),
     };
-    if let Some(old) = old {
-        if subject.configs.is_empty() {
-            subject.configs.clone_from(&old.configs);
+    // What runs makes a check better, and is needed only if it has to name the configuration.
+    match running(request) {
+        Ok(old) => {
+            if subject.configs.is_empty() {
+                subject.configs.clone_from(&old.configs);
+            }
+            subject.inherited = old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old));
+            subject.ours = old.named().pids;
+            subject.haproxy = old.executable().filter(|path| path.exists()).unwrap_or(subject.haproxy);
+            // where a reload starts the new one, which is where relative paths begin
+            let workdir = old.command.workdir.clone().map(PathBuf::from);
+            subject.workdir = workdir.filter(|path| path.is_absolute()).or(old.cwd);
+            subject.kept = old.command.kept;
         }
-        subject.ours = old.named().pids;
-        subject.haproxy = old.executable().filter(|path| path.exists()).unwrap_or(subject.haproxy);
-        subject.workdir = old.command.workdir.clone().map(PathBuf::from);
-        subject.kept = old.command.kept;
+        Err(refused) if subject.configs.is_empty() => return Err(refused),
+        Err(_) => {}
+    }
+    if subject.configs.is_empty() {
+        return Err(Refused::new(Refusal::Usage, "the running HAProxy has no configuration of its own"));
     }
     if let Some(haproxy) = &request.haproxy {
         subject.haproxy.clone_from(haproxy);
     }
-    (!subject.configs.is_empty()).then_some(subject)
+    Ok(subject)
+}
+
+/// The HAProxy that runs. A state directory that isn't there or isn't ours has nothing to say about it.
+fn running(request: &Request) -> Result<Old, Refused> {
+    let there = request.state_dir.exists().then(|| StateDir::open(&request.state_dir).ok()).flatten();
+    let internal = |error: String| Refused::new(Refusal::Internal, format!("temporary directory: {error}"));
+    let scratch = tempfile::tempdir().map_err(|error| internal(error.to_string()))?;
+    let state = match there {
+        Some(state) => state,
+        None => StateDir::open(scratch.path()).map_err(|error| internal(error.to_string()))?,
+    };
+    find::find(request, &Records::of(&state)).and_then(Found::old).map_err(|refused| match refused.kind {
+        Refusal::NotRunning => hidden().unwrap_or(refused),
+        _ => refused,
+    })
+}
+
+/// A HAProxy may run that we can't look into: then it is not true that none runs.
+fn hidden() -> Option<Refused> {
+    // everybody may read the name
+    let is_haproxy = |pid: &u32| {
+        let comm = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), MAX_COMM);
+        comm.is_ok_and(|comm| comm.trim_ascii_end() == HAPROXY.as_bytes())
+    };
+    process::all().filter(is_haproxy).find_map(|pid| match Process::open(pid) {
+        Err(error @ ProcessError::NoAccess { .. }) => {
+            let why = format!("a HAProxy runs that can't be looked into: {error}");
+            Some(Refused::new(Refusal::Privilege, format!("{why}; run as root or as HAProxy's own user")))
+        }
+        _ => None,
+    })
 }
 
 /// Checks it.

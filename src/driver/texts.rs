@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::haproxy::alerts::{MAX_TEXT, sanitise};
-use crate::haproxy::config::{self, Config};
+use crate::haproxy::config::{self, Config, Environment};
 use crate::os::files::{self, FileError};
 
 /// A configuration of 10,000 backends has some 5 MB.
@@ -53,11 +53,22 @@ impl Texts {
         }
     }
 
-    /// What they say.
+    /// What they say to a HAProxy whose environment isn't known.
     pub(super) fn config(&self) -> Config {
+        self.config_in(Environment::default())
+    }
+
+    /// What they say to a HAProxy that is started in this environment.
+    pub(super) fn config_in(&self, environment: Environment) -> Config {
         let files: Vec<(String, &[u8])> =
             self.files.iter().map(|(name, text)| (name.clone(), text.as_slice())).collect();
-        config::read(&files)
+        config::read_in(&files, environment)
+    }
+
+    /// Whether this word stands anywhere in them: quicker than to read them, and no proof.
+    pub(super) fn mention(&self, word: &str) -> bool {
+        let word = word.as_bytes();
+        self.files.iter().any(|(_, text)| text.windows(word.len()).any(|window| window == word))
     }
 
     /// The place of a file in HAProxy's order.

@@ -1,5 +1,6 @@
 //! How the old one can be handed over: the ways in order, each with its reason.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,12 +55,20 @@ pub struct Survey {
 const INTRODUCTION: Duration = Duration::from_millis(500);
 
 /// Chooses the ways to try, in order.
-pub async fn choose(old: &Old, records: &Records<'_>, asked: Option<Way>) -> Result<Survey, Refused> {
+pub async fn choose(
+    old: &Old,
+    configs: &[PathBuf],
+    records: &Records<'_>,
+    asked: Option<Way>,
+) -> Result<Survey, Refused> {
     let (admin, version, private) = introduce(old, records).await;
     let mut ways = Vec::new();
     let borrowing = can_borrow(old);
+    let uneven = borrowing.is_ok() && may_be_uneven(old, configs);
     if matches!(asked, None | Some(Way::Shared)) {
         match &admin {
+            // HAProxy's own transfer leaves it the last of several at one address, and that one's place changes.
+            _ if uneven => {}
             Some(path) if private => ways.push(Chosen {
                 way: Way::Shared,
                 source: Some(Source::AdminSocket(path.clone())),
@@ -78,7 +87,7 @@ pub async fn choose(old: &Old, records: &Records<'_>, asked: Option<Way>) -> Res
             Ok(()) => ways.push(Chosen {
                 way: Way::Shared,
                 source: Some(Source::Borrowed),
-                steered: false,
+                steered: uneven,
                 reason: "sockets borrowed from the running process".to_owned(),
             }),
             Err(why) if asked == Some(Way::Shared) && ways.is_empty() => {
@@ -179,6 +188,19 @@ fn can_borrow(old: &Old) -> Result<(), String> {
             .map_err(|error| format!("the sockets of pid {} can't be borrowed: {error}", process.pid()))?;
     }
     if old.samples.is_empty() { Err("the old one has no listener".to_owned()) } else { Ok(()) }
+}
+
+/// Whether old and new may have different numbers of sockets at one address (`shards`): those that only one of them has
+/// are closed with the clients that wait there, unless nobody is sent to them.
+fn may_be_uneven(old: &Old, configs: &[PathBuf]) -> bool {
+    let mut sockets = HashMap::new();
+    for one in &old.listening {
+        sockets.entry((one.address, one.interface)).or_insert_with(HashSet::new).insert(one.inode);
+    }
+    let workdir = old.command.workdir.as_ref().map(Path::new);
+    let several =
+        sockets.values().any(|inodes| inodes.len() > 1) || Texts::read(configs, workdir).mention("shards");
+    several && Side::of(&old.processes).and_then(|side| steering::is_alone(&side)).is_ok()
 }
 
 /// An address that the new one could not take along, but would bind beside the old one's.

@@ -2,9 +2,12 @@
 //!
 //! Pure; called by the adoption (which process listens on these addresses?) and by `check`. It is no second
 //! parser of HAProxy's language: HAProxy itself says whether a file is valid. Reading never fails; what isn't
-//! known here (variables, host names) is marked so. `.if` blocks are read whole, and their binds marked.
+//! known here (variables, host names) is marked so. Of `.if` blocks what is certainly not taken is left out, and what
+//! may be taken is marked.
 
 mod address;
+mod conditions;
+mod environment;
 mod global;
 mod reader;
 mod section;
@@ -15,8 +18,9 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use address::{AddressKind, BindAddress, Transport};
+pub use environment::Environment;
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
-pub use reader::read;
+pub use reader::{read, read_in};
 pub use section::{Bind, Peer, Presence, Section, Usesrc};
 
 /// Where something stands.
@@ -49,8 +53,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Where a keyword begins a line: `setcap`, `expose-experimental-directives`, `program`; or its first two
-    /// words: `option tcp-check`, `stats socket`. A `no` before it is one of them.
+    /// Where a keyword begins a line of `global`: `setcap`, `expose-experimental-directives`; or its first two words:
+    /// `stats socket`. A `no` before it is one of them. Those of other sections are not kept: there may be 100,000.
     #[must_use]
     pub fn occurrences(&self, keyword: &str) -> &[Place] {
         self.keywords.get(keyword).map_or(&[], Vec::as_slice)

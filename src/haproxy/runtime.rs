@@ -8,12 +8,12 @@ mod info;
 mod statistics;
 
 use super::alerts::sanitise;
-pub use health::{BackendHealth, Health, Worse, compare, health};
+pub use health::{BackendHealth, Health, Worse, compare, suspects};
 pub use info::Info;
-pub use statistics::{Kind, StatRow, stat};
+pub use statistics::{Kind, SHOW_BACKENDS, SHOW_SERVERS, StatRow, Statistics};
 
-/// The longest reply that is read; `show stat` has about 500 bytes a server, so this is some 30,000 servers.
-pub const MAX_REPLY: usize = 64 << 20;
+/// The longest reply that is read in one piece; `show info` has some 3 KiB.
+pub const MAX_REPLY: usize = 1 << 20;
 
 const EXCERPT: usize = 60;
 
@@ -43,6 +43,18 @@ pub enum ReplyError {
         field: &'static str,
         /// What was read instead; empty if it is missing.
         excerpt: String,
+    },
+    /// A row does not end.
+    #[error("`show stat` has a row that does not end: `{excerpt}`")]
+    RowTooLong {
+        /// How it begins.
+        excerpt: String,
+    },
+    /// More backends than anybody has.
+    #[error("`show stat` has more than {limit} backends")]
+    TooManyBackends {
+        /// How many are read.
+        limit: usize,
     },
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Touches unix sockets as a client. Called by the driver, which knows what to ask and how to read the answer; here
 //! an answer is bytes of a stranger: bounded in size and in time.
+use std::convert::Infallible;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +16,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::clock;
 use super::unix_path::ShortPath;
 
-/// The largest answer: `show stat` of 50,000 servers has about half of it.
-pub const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// The largest answer that is kept whole; `show info` has some 3 KiB.
+pub const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// The largest answer that is read piece by piece: `show stat` has up to 400 bytes a server, so this is some 600,000.
+pub const LARGEST_STREAM: usize = 256 * 1024 * 1024;
+
+/// How much is read at once: four of HAProxy's buffers (`tune.bufsize`).
+const PIECE: usize = 64 * 1024;
 
 /// What ends every answer of an interactive session: the prompt on a line of its own. HAProxy's management guide,
 /// 9.3, command `prompt`.
@@ -51,7 +59,7 @@ pub enum AdminError {
         /// The socket.
         path: PathBuf,
     },
-    /// The answer is larger than [`LARGEST_ANSWER`].
+    /// The answer is larger than [`LARGEST_ANSWER`], or [`LARGEST_STREAM`].
     #[error("the answer of the admin socket {} is too large", path.display())]
     TooLarge {
         /// The socket.
@@ -97,7 +105,11 @@ pub async fn ask(path: &Path, command: &str, deadline: Duration) -> Result<Vec<u
         stream.write_all(line.as_bytes()).await.map_err(|error| AdminError::of(path, error))?;
         let mut answer = Vec::new();
         // Without `prompt` HAProxy closes after the answer.
-        while read_some(&mut stream, path, &mut answer).await? > 0 {}
+        while read_some(&mut stream, path, &mut answer).await? > 0 {
+            if answer.len() > LARGEST_ANSWER {
+                return Err(AdminError::TooLarge { path: path.to_owned() });
+            }
+        }
         Ok(answer)
     })
     .await
@@ -129,28 +141,69 @@ impl Session {
     pub async fn ask(&mut self, command: &str, deadline: Duration) -> Result<Vec<u8>, AdminError> {
         let line = line_of(command)?;
         let path = self.path.clone();
-        let answer = within(&path, deadline, self.exchange(&line)).await;
-        if answer.is_err() {
-            self.stream = None;
-        }
-        answer
+        within(&path, deadline, self.exchange(&line)).await
+    }
+
+    /// The same for a long answer, of which `take` is given piece by piece, as it comes.
+    ///
+    /// When `take` breaks off, the session is closed, as after an error; the value is in the result.
+    pub async fn ask_in_pieces<B>(
+        &mut self,
+        command: &str,
+        deadline: Duration,
+        take: impl FnMut(&[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, AdminError> {
+        let line = line_of(command)?;
+        let path = self.path.clone();
+        within(&path, deadline, self.stream(&line, LARGEST_STREAM, take)).await
     }
 
     async fn exchange(&mut self, line: &str) -> Result<Vec<u8>, AdminError> {
-        // Taken out for the time of the exchange: if this future is dropped half-way, the session is closed.
+        let mut answer = Vec::new();
+        let take = |piece: &[u8]| {
+            answer.extend_from_slice(piece);
+            ControlFlow::<Infallible>::Continue(())
+        };
+        let ControlFlow::Continue(()) = self.stream(line, LARGEST_ANSWER, take).await?;
+        Ok(answer)
+    }
+
+    async fn stream<B>(
+        &mut self,
+        line: &str,
+        most: usize,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, AdminError> {
+        // Taken out for the time of the exchange: after an error, or if this future is dropped half-way, the session
+        // is closed.
         let Some(mut stream) = self.stream.take() else {
             return Err(AdminError::Closed { path: self.path.clone() });
         };
         stream.write_all(line.as_bytes()).await.map_err(|error| AdminError::of(&self.path, error))?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(PROMPT) {
-            if read_some(&mut stream, &self.path, &mut answer).await? == 0 {
+        let mut unread = Vec::new();
+        let mut length = 0;
+        loop {
+            let count = read_some(&mut stream, &self.path, &mut unread).await?;
+            if count == 0 {
                 return Err(AdminError::Closed { path: self.path.clone() });
             }
+            length += count;
+            if length > most {
+                return Err(AdminError::TooLarge { path: self.path.clone() });
+            }
+            let ended = unread.ends_with(PROMPT);
+            // What could be the beginning of the prompt is held back until more has come.
+            let held = if ended { PROMPT.len() } else { unread.len().min(PROMPT.len() - 1) };
+            let whole = unread.len() - held;
+            if let ControlFlow::Break(value) = take(&unread[..whole]) {
+                return Ok(ControlFlow::Break(value));
+            }
+            if ended {
+                self.stream = Some(stream);
+                return Ok(ControlFlow::Continue(()));
+            }
+            unread.drain(..whole);
         }
-        answer.truncate(answer.len() - PROMPT.len());
-        self.stream = Some(stream);
-        Ok(answer)
     }
 }
 
@@ -182,10 +235,7 @@ async fn connect(path: &Path) -> Result<UnixStream, AdminError> {
 }
 
 async fn read_some(stream: &mut UnixStream, path: &Path, answer: &mut Vec<u8>) -> Result<usize, AdminError> {
-    if answer.len() > LARGEST_ANSWER {
-        return Err(AdminError::TooLarge { path: path.to_owned() });
-    }
-    answer.reserve(16 * 1024);
+    answer.reserve(PIECE);
     match stream.read_buf(answer).await {
         Ok(count) => Ok(count),
         // HAProxy closes with our input unread: the answer, if there was one, is whole.
@@ -234,6 +284,36 @@ mod tests {
             let error = session.ask("show info", SOON).await.unwrap_err();
             assert!(matches!(error, AdminError::Closed { .. }), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_given_in_pieces() {
+        let long: &'static str = Box::leak(format!("{}\n> ", "a row\n\n".repeat(100_000)).into_boxed_str());
+        let (_directory, path) = answering(Box::leak(Box::new(["\n> ", long, long])));
+        let mut session = Session::open(&path, SOON).await.unwrap();
+        let (mut pieces, mut text) = (0, Vec::new());
+        let take = |piece: &[u8]| {
+            pieces += 1;
+            text.extend_from_slice(piece);
+            ControlFlow::<()>::Continue(())
+        };
+        assert!(session.ask_in_pieces("show stat", SOON, take).await.unwrap().is_continue());
+        assert_eq!(text, &long.as_bytes()[..long.len() - 3]);
+        assert!(pieces > 1, "in one piece");
+        let stop = |_: &[u8]| ControlFlow::Break("enough");
+        let told = session.ask_in_pieces("show stat", SOON, stop).await.unwrap();
+        assert_eq!(told, ControlFlow::Break("enough"));
+        let error = session.ask("show info", SOON).await.unwrap_err();
+        assert!(matches!(error, AdminError::Closed { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_kept_beyond_its_bound() {
+        let long: &'static str = Box::leak("x".repeat(LARGEST_ANSWER + 1).into_boxed_str());
+        let (_directory, path) = answering(Box::leak(Box::new(["\n> ", long])));
+        let mut session = Session::open(&path, SOON).await.unwrap();
+        let error = session.ask("show info", SOON).await.unwrap_err();
+        assert!(matches!(error, AdminError::TooLarge { .. }), "{error}");
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -94,9 +94,12 @@ pub fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
         }
         other => other.map_err(fail)?,
     };
-    refuse_irregular(path, &file.metadata().map_err(fail)?)?;
-    let mut bytes = Vec::new();
+    let metadata = file.metadata().map_err(fail)?;
+    refuse_irregular(path, &metadata)?;
     let bound = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    // A vector that grows has had up to twice the file's size.
+    let length = usize::try_from(metadata.len().min(bound)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(length);
     file.take(bound).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() > max { Err(FileError::TooLarge { path: path.to_owned(), max }) } else { Ok(bytes) }
 }
@@ -158,6 +161,30 @@ pub fn replace_with_mode(
         Durability::Synced => File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail),
         Durability::Volatile => Ok(()),
     }
+}
+
+/// Appends a line to a file, which is made (0600) if it is missing: all of it, or nothing.
+///
+/// A last line that was cut off, by a full disk or a loss of power, is ended first, so that this one is read by itself.
+/// Nobody else may be appending.
+pub fn append_line(path: &Path, line: &[u8]) -> Result<(), FileError> {
+    let fail = |error| FileError::of(path, error);
+    let mut options = File::options();
+    options.read(true).append(true).create(true).mode(0o600);
+    let mut file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    refuse_irregular(path, &metadata)?;
+    let mut last = [b'\n'];
+    if let Some(at) = metadata.len().checked_sub(1) {
+        file.read_exact_at(&mut last, at).map_err(fail)?;
+    }
+    let cut_off: &[u8] = if last == *b"\n" { b"" } else { b"\n" };
+    let text = [cut_off, line, b"\n"].concat();
+    file.write_all(&text).map_err(|error| {
+        // If this fails too, the next one ends what is left of the line.
+        let _ = file.set_len(metadata.len());
+        fail(error)
+    })
 }
 
 /// How the name of the file begins that is to become `target`.
@@ -316,6 +343,21 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         assert!(matches!(read_bounded(&socket, 9), Err(FileError::NotRegular { .. })));
         assert!(matches!(read_bounded(Path::new("/dev/zero"), 9), Err(FileError::NotRegular { .. })));
+    }
+
+    #[test]
+    fn a_line_is_appended_to_whole_ones() {
+        let (directory, path) = room();
+        append_line(&path, b"one").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        append_line(&path, b"two").unwrap();
+        fs::write(&path, [fs::read(&path).unwrap(), b"thr".to_vec()].concat()).unwrap();
+        append_line(&path, b"four").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\nthr\nfour\n");
+        assert!(matches!(append_line(directory.path(), b"x"), Err(FileError::Io { .. })));
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(append_line(&fifo, b"x"), Err(FileError::NotRegular { .. })));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use nix::unistd::{ForkResult, fork, setsid};
 use rustix::pipe::{PipeFlags, pipe_with};
 use thiserror::Error;
 
-use super::process::{self, Process};
+use super::process::{self, Identity, Process};
 
 /// The byte that says that hareload has finished its work.
 const FINAL_WORD: u8 = b'.';
@@ -106,6 +106,11 @@ impl Guard {
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        self.process.identity()
     }
 
     /// The final word: all is well, the guard leaves without doing anything, and is reaped.

@@ -4,6 +4,7 @@
 //!
 //! It is flock(2): it belongs to the open file, so a forked guard shares it, and it is free only when hareload and
 //! the guard are both gone. No program that is started inherits it (close-on-exec), so no HAProxy can hold it.
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,18 +16,72 @@ use std::time::Duration;
 use nix::libc;
 use thiserror::Error;
 
-use super::process;
+use super::process::{self, Identity, Process};
+
+/// How much of the lock's file is read: two pids and two times.
+const LONGEST_SIGNATURE: u64 = 128;
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Nothing that makes sense was written down.
+    Unknown,
+    /// The process that took it.
+    Taker {
+        /// Its pid.
+        pid: u32,
+    },
+    /// The one that took it has died, and its guard tidies up.
+    Guard {
+        /// The guard's pid, if it was written down.
+        pid: Option<u32>,
+        /// Who died.
+        after: u32,
+        /// Whether the guard works, or somebody has stopped it.
+        activity: Activity,
+    },
+}
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It does.
+    Running,
+    /// It was stopped, by SIGSTOP or a debugger, and does nothing until it is continued.
+    Stopped,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Holder::Unknown => write!(f, "another process"),
+            Holder::Taker { pid } => write!(f, "process {pid}"),
+            Holder::Guard { pid: None, after, .. } => {
+                write!(f, "the guard that tidies up after process {after}, which died")
+            }
+            Holder::Guard { pid: Some(pid), after, activity } => {
+                write!(f, "process {pid}, the guard that tidies up after process {after}, which died")?;
+                match activity {
+                    Activity::Running => Ok(()),
+                    Activity::Stopped => {
+                        write!(f, "; the guard is stopped: continue it with kill -CONT {pid}")
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// Why the lock can't be had.
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another holds it and did not give it back in time.
-    #[error("{} is held by {}", path.display(), holder.map_or("another process".into(), |pid| format!("process {pid}")))]
+    #[error("{} is held by {holder}", path.display())]
     Busy {
         /// The lock's file.
         path: PathBuf,
-        /// The pid that the holder wrote into it; its guard may have taken its place.
-        holder: Option<u32>,
+        /// Who that is, by what was written into it.
+        holder: Holder,
     },
     /// Anything else.
     #[error("{}: {source}", path.display())]
@@ -43,7 +98,7 @@ pub enum LockError {
 /// Dropping only closes the file. An explicit unlock would take it away from the guard as well.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -74,7 +129,12 @@ impl Lock {
             }
         }
         sign(&mut file).map_err(fail)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
+    }
+
+    /// Writes down who holds it after us: for the message of others. Without it they do not know the guard's pid.
+    pub fn name_guard(&mut self, guard: &Identity) {
+        let _ = write(&mut self.file, guard);
     }
 }
 
@@ -102,18 +162,50 @@ fn wait(file: File, patience: Duration) -> io::Result<Option<File>> {
 fn sign(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", process::myself())
+    let myself = Process::open(process::myself()).map_err(io::Error::other)?;
+    write(file, myself.identity())
 }
 
-fn holder(file: &mut File) -> Option<u32> {
+fn write(file: &mut File, identity: &Identity) -> io::Result<()> {
+    writeln!(file, "{} {}", identity.pid, identity.start_ticks)
+}
+
+/// A line of the lock's file: a pid, and when that process started.
+type Signature = (u32, u64);
+
+/// The one that took it if it lives; else it is its guard that holds it.
+fn holder(file: &mut File) -> Holder {
     let mut text = String::new();
-    file.take(16).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    if file.take(LONGEST_SIGNATURE).read_to_string(&mut text).is_err() {
+        return Holder::Unknown;
+    }
+    let mut signatures = text.lines().map(signature);
+    let Some(Some(taker)) = signatures.next() else { return Holder::Unknown };
+    if living(taker).is_some() {
+        return Holder::Taker { pid: taker.0 };
+    }
+    let guard = signatures.next().flatten().and_then(living);
+    let activity = match guard.as_ref().and_then(Process::state) {
+        // Stopped by a signal, or by a tracer; proc_pid_stat(5).
+        Some('T' | 't') => Activity::Stopped,
+        _ => Activity::Running,
+    };
+    Holder::Guard { pid: guard.map(|guard| guard.pid()), after: taker.0, activity }
+}
+
+fn signature(line: &str) -> Option<Signature> {
+    let (pid, start_ticks) = line.split_once(' ')?;
+    Some((pid.parse().ok()?, start_ticks.parse().ok()?))
+}
+
+fn living((pid, start_ticks): Signature) -> Option<Process> {
+    Process::open(pid).ok().filter(|process| process.identity().start_ticks == start_ticks)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::spawn::{Command, spawn};
 
     #[test]
     fn one_has_it_and_is_named() {
@@ -121,7 +213,9 @@ mod tests {
         let lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
         for patience in [Duration::ZERO, Duration::from_millis(30)] {
             let busy = Lock::acquire(room.path(), patience).unwrap_err();
-            assert!(matches!(busy, LockError::Busy { holder: Some(pid), .. } if pid == process::myself()));
+            assert!(
+                matches!(busy, LockError::Busy { holder: Holder::Taker { pid }, .. } if pid == process::myself())
+            );
         }
         drop(lock);
         Lock::acquire(room.path(), Duration::from_secs(5)).unwrap();
@@ -142,11 +236,48 @@ mod tests {
     fn a_copy_of_the_open_file_holds_on_to_it() {
         let room = tempfile::tempdir().unwrap();
         let lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
-        let of_the_guard = lock._file.try_clone().unwrap();
+        let of_the_guard = lock.file.try_clone().unwrap();
         drop(lock);
         assert!(matches!(Lock::acquire(room.path(), Duration::ZERO), Err(LockError::Busy { .. })));
         drop(of_the_guard);
         Lock::acquire(room.path(), Duration::from_secs(5)).unwrap();
+    }
+
+    /// What is said of a lock that is held, with this text in it.
+    fn said(text: &str) -> String {
+        let room = tempfile::tempdir().unwrap();
+        let _lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
+        std::fs::write(room.path().join("lock"), text).unwrap();
+        let busy = Lock::acquire(room.path(), Duration::ZERO).unwrap_err().to_string();
+        busy.split_once("lock is held by ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn a_guard_is_told_from_the_one_that_died() {
+        let dead = spawn(&Command::new("true")).unwrap().process;
+        let dead_line = format!("{} {}\n", dead.pid(), dead.identity().start_ticks);
+        dead.wait_within(Duration::from_secs(5)).unwrap();
+        let guard = spawn(&Command::new("sleep").arg("60")).unwrap().process;
+        let guard_line = format!("{} {}\n", guard.pid(), guard.identity().start_ticks);
+        let (gone, pid) = (dead.pid(), guard.pid());
+        let after = format!("the guard that tidies up after process {gone}, which died");
+        assert_eq!(said(&guard_line), format!("process {pid}"), "the one that took it lives");
+        assert_eq!(said(&dead_line), after);
+        assert_eq!(said(&format!("{dead_line}{guard_line}")), format!("process {pid}, {after}"));
+        guard.signal(19).unwrap();
+        while guard.state() != Some('T') {
+            thread::yield_now();
+        }
+        let stopped =
+            format!("process {pid}, {after}; the guard is stopped: continue it with kill -CONT {pid}");
+        assert_eq!(said(&format!("{dead_line}{guard_line}")), stopped);
+        guard.signal(9).unwrap();
+        guard.wait_within(Duration::from_secs(5)).unwrap();
+        let reused = format!("{} 1\n{guard_line}", process::myself());
+        assert!(said(&reused).starts_with("the guard that tidies up"), "the pid is another's now");
+        for nonsense in ["", "\n", "50\n", "-1 5\n", "\u{1b}[2J 1\n", &"9".repeat(5000)] {
+            assert_eq!(said(nonsense), "another process", "{nonsense:?}");
+        }
     }
 
     #[test]

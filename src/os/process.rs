@@ -125,6 +125,12 @@ impl Process {
         self.while_alive(scan::command_line)
     }
 
+    /// The environment that it was started with, names and values; at most 1 MiB of it is read. Needs ptrace rights. It
+    /// can overwrite it itself.
+    pub fn environment(&self) -> io::Result<Vec<(OsString, OsString)>> {
+        self.while_alive(scan::environment)
+    }
+
     /// Its working directory.
     pub fn cwd(&self) -> io::Result<PathBuf> {
         self.while_alive(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")))

@@ -167,7 +167,7 @@ fn cause(outcome: &Outcome) -> String {
 
 fn why(cause: &Cause) -> String {
     match cause {
-        Cause::Spawn(why) => why.clone(),
+        Cause::Spawn(_, why) => why.clone(),
         Cause::Start(failure) => format!("the new one did not start: {}", failure.why()),
         Cause::Died(failure) => format!("the new one ended before it was proven: {}", failure.why()),
         Cause::Proof(step, why) => format!("the new one failed its proof ({step}): {why}"),

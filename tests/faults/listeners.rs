@@ -12,6 +12,9 @@ use hareload_testkit::waiting::until;
 use crate::HARELOAD;
 use crate::scene::{DEADLINE, RATE, plain, said};
 
+/// Connections a second where a socket's queue is hardly ever empty.
+const MANY: u32 = 4000;
+
 /// Without a TCP listener: the sockets are borrowed all the same.
 fn without_tcp(haproxy: &Haproxy, bind: &str) -> Result<()> {
     let config = |marker| Config::new().admin(Admin::Plain).marker(marker).extra_frontend(bind);
@@ -45,6 +48,22 @@ pub(crate) fn specific_ipv6(haproxy: &Haproxy) -> Result<()> {
         let marker = format!("g{generation}");
         stage.instance.write_config(config(&marker))?;
         said(stage.hareload().args(["--trial", "20ms"]).run()?.expect_code(0)?, &["handed over"])?;
+        stage.expect_serving(&marker)?;
+    }
+    load.stop()?.expect_lossless().map(drop)
+}
+
+/// Sockets that only one of the two has are closed, and nobody may wait there: forth, back, and on the way back.
+pub(crate) fn shards(haproxy: &Haproxy) -> Result<()> {
+    let config = |marker: &str, shards| Config::new().frontend(8080).shards(shards).marker(marker);
+    let mut stage = Stage::start(HARELOAD, haproxy, config("g0", 4))?;
+    let load = stage.load(MANY, (0..=8).map(|generation| format!("g{generation}")))?;
+    for (generation, shards) in (1..=8).zip([1, 4, 2, 3, 1, 4, 1, 4]) {
+        let marker = format!("g{generation}");
+        stage.instance.write_config(config(&marker, shards))?;
+        let failing = stage.hareload().args(["--probe", "exec:false"]).run()?;
+        said(failing.expect_code(150)?, &["goes on serving"])?;
+        said(stage.hareload().run()?.expect_code(0)?, &["handed over shared"])?;
         stage.expect_serving(&marker)?;
     }
     load.stop()?.expect_lossless().map(drop)

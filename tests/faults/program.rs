@@ -72,3 +72,10 @@ pub(crate) fn master_worker(haproxy: &Haproxy) -> Result<()> {
     ensure!(instance.serving_generation()? == "g1", "it does not serve any more");
     Ok(())
 }
+
+/// The new configuration asks for a master.
+pub(crate) fn master_worker_wanted(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config.extra_global("master-worker"))?;
+    said(scene.hareload().run()?.expect_code(3)?, &["haproxy.cfg:", "takes the place of the master"])?;
+    scene.unharmed()
+}

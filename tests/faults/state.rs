@@ -1,11 +1,14 @@
 //! The state directory is full, or is not ours.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::process::Command;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::instance::Instance;
 use hareload_testkit::process;
 
 use crate::scene::{DEADLINE, Scene, said, wrapped};
@@ -60,4 +63,37 @@ pub(crate) fn a_symlink(haproxy: &Haproxy) -> Result<()> {
     said(scene.hareload().run()?.expect_code(4)?, &["symbolic link"])?;
     ensure!(fs::read_dir(&target)?.next().is_none(), "something was written through the link");
     scene.unharmed()
+}
+
+/// The state directory is gone, and the one that runs is of it.
+pub(crate) fn lost(haproxy: &Haproxy) -> Result<()> {
+    let mut scene = Scene::between(haproxy, |config| config)?;
+    scene.hareload().run()?.expect_code(0)?;
+    fs::remove_dir_all(scene.stage.instance.state_dir())?;
+    scene.old = scene.stage.instance.pid()?;
+    scene.hareload().run()?.expect_code(0)?;
+    scene.handed_over()
+}
+
+/// Another instance uses the same state directory.
+pub(crate) fn of_another_instance(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    scene.hareload().run()?.expect_code(0)?;
+    let other = Instance::start(haproxy, Config::new().frontend(8090).marker("other"))?;
+    let state = scene.stage.instance.state_dir();
+    // The options of the other one, but for this.
+    let sharing = || {
+        let command = scene.stage.hareload().instance(&other).command();
+        let words: Vec<OsString> = command.get_args().map(OsStr::to_owned).collect();
+        let (theirs, ours) = (other.state_dir().into_os_string(), state.clone().into_os_string());
+        let words = words.into_iter().map(|word| if word == theirs { ours.clone() } else { word });
+        let mut changed = Command::new(command.get_program());
+        changed.args(words);
+        process::run(changed, DEADLINE)
+    };
+    said(sharing()?.expect_code(2)?, &["name another instance with --instance"])?;
+    fs::remove_file(other.pidfile_path())?;
+    said(sharing()?.expect_code(2)?, &["name another instance with --instance"])?;
+    ensure!(other.serving_generation()? == "other", "the other instance was harmed");
+    scene.handed_over()
 }

@@ -99,7 +99,8 @@ impl State {
         if self.world.new == New::Bound {
             happens("the new one begins to accept", &|world| world.new = New::Live);
         }
-        if self.world.asked.proof == Some(Step::Steer) && self.world.new == New::Live {
+        let tried = self.world.way == Some(Way::Trial);
+        if tried && self.world.asked.proof == Some(Step::Steer) && self.world.new == New::Live {
             happens("clients are steered to the new one", &|world| world.steering = Steering::ToNew);
         }
         // Said to nobody when the runner is dead.
@@ -149,7 +150,9 @@ impl State {
             hears(Input::OldGone, &|world| world.old_gone_known = true);
         }
         if world.asked.spawn_failed {
-            hears(Input::SpawnFailed(String::new()), &|world| world.asked.spawn_failed = false);
+            hears(Input::SpawnFailed(Refusal::Internal, String::new()), &|world| {
+                world.asked.spawn_failed = false
+            });
         }
         if world.asked.steered_back {
             hears(Input::SteeredBack, &|world| world.asked.steered_back = false);
@@ -189,7 +192,10 @@ impl State {
         let live = self.world.new == New::Live;
         match step {
             Step::Live | Step::Listeners | Step::Health | Step::Probes | Step::Confirm => live,
-            Step::Steer => live && self.world.steering == Steering::ToNew,
+            // Shared sockets are the old one's as well.
+            Step::Steer => {
+                live && (self.world.steering == Steering::ToNew || self.world.way == Some(Way::Shared))
+            }
             Step::Alone => live && matches!(self.world.old, Old::Paused | Old::Gone),
             Step::Dwell => false,
         }

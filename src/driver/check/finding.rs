@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::haproxy::alerts::sanitise;
-use crate::haproxy::config::Place;
+use crate::haproxy::config::{Place, Presence};
 
 /// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
 const MAX_TEXT: usize = 2048;
@@ -69,6 +69,15 @@ impl Finding {
     pub(super) fn at(mut self, place: &Place) -> Self {
         self.file = Some(place.file.to_string());
         self.line = Some(place.line);
+        self
+    }
+
+    /// A line that may not count is no error.
+    pub(super) fn if_in_effect(mut self, presence: Presence) -> Self {
+        if presence != Presence::Certain {
+            self.level = self.level.max(Level::Warning);
+            self.cause.push_str("; the line counts only if HAProxy takes the .if that it depends on");
+        }
         self
     }
 

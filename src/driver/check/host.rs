@@ -1,19 +1,12 @@
-//! What `haproxy -c` misses: a configuration held against this host.
+//! What `haproxy -c` misses: the `global` section held against this host.
 //!
-//! Asks `os` about limits, addresses, directories and who holds a port; changes nothing. Called by [`super::check`].
-//! What depends on a variable or on name resolution is left out, not guessed.
+//! Asks `os` about limits, users and directories; changes nothing. Called by [`super::check`]. What depends on an
+//! unknown variable is left out, not guessed.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-
-use super::{CheckRequest, Finding, Level, within};
-use crate::driver::texts::Texts;
-use crate::haproxy::config::{AddressKind, Bind, BindAddress, Config, Place, Presence, Transport};
+use super::{CheckRequest, Finding, Level, Subject};
+use crate::haproxy::config::{Config, Presence, Setting};
 use crate::os::host::{self, Capability, Directory};
 use crate::os::privilege;
-use crate::os::process;
-use crate::os::sockets::{self, Holder, Listener};
 
 /// The address space that HAProxy takes without its threads, in MiB: 3.0.11 with one listener, its peak less the
 /// stacks.
@@ -26,16 +19,14 @@ const ARENAS_OF_A_PROCESSOR: u64 = 8;
 
 const MIB: u64 = 1 << 20;
 
-pub(super) fn findings(request: &CheckRequest, config: &Config, texts: &Texts) -> Vec<Finding> {
+pub(super) fn findings(subject: &Subject<'_>) -> Vec<Finding> {
+    let config = subject.config;
     let mut findings = Vec::new();
-    findings.extend(chroot(request, config));
+    findings.extend(chroot(subject));
     findings.extend(identity(config));
-    findings.extend(usesrc(config, texts));
-    findings.extend(descriptors(request, config));
-    findings.extend(memory(request, config));
-    findings.extend(directories(request, config));
-    findings.extend(addresses(config));
-    findings.extend(ports(request, config));
+    findings.extend(usesrc(subject));
+    findings.extend(descriptors(subject));
+    findings.extend(memory(subject.request, config));
     if let Some(place) = &config.global.master_worker {
         let finding = Finding::new(
             Level::Note,
@@ -49,34 +40,38 @@ pub(super) fn findings(request: &CheckRequest, config: &Config, texts: &Texts) -
     findings
 }
 
-fn chroot(request: &CheckRequest, config: &Config) -> Vec<Finding> {
-    let Some(setting) = &config.global.chroot else { return Vec::new() };
+fn chroot(subject: &Subject<'_>) -> Vec<Finding> {
+    let Some(setting) = &subject.config.global.chroot else { return Vec::new() };
+    let is_auto = setting.value() == Some("auto") && subject.is_since(3, 4) != Some(false);
     let mut findings = Vec::new();
-    if let Some(path) = setting.value() {
+    if let Some(path) = setting.value().filter(|_| !is_auto).and_then(|path| subject.path(path)) {
+        let shown = path.display();
         let outage = "up to HAProxy 3.0 the new one notices only after it has told the old one to leave";
-        let problem = match host::directory(&within(request, Path::new(path))) {
-            Directory::Missing => Some(("chroot-missing", format!("the chroot {path} does not exist"))),
+        let problem = match host::directory(&path) {
+            Directory::Missing => Some(("chroot-missing", format!("the chroot {shown} does not exist"))),
             Directory::NotADirectory => {
-                Some(("chroot-no-directory", format!("the chroot {path} is not a directory")))
+                Some(("chroot-no-directory", format!("the chroot {shown} is not a directory")))
             }
             Directory::Writable | Directory::ReadOnly => None,
         };
         if let Some((code, message)) = problem {
-            let mend = format!("mkdir -p {path}, or correct the path");
-            findings.push(Finding::new(Level::Error, code, message, outage).at(&setting.place).mend(mend));
+            let mend = format!("mkdir -p {shown}, or correct the path");
+            let level = subject.level_of_missing(&path);
+            findings.push(Finding::new(level, code, message, outage).at(&setting.place).mend(mend));
         }
     }
     if !host::may(Capability::Chroot) {
         let cause = format!("uid {} has no CAP_SYS_CHROOT", privilege::euid());
-        let finding = Finding::new(Level::Error, "chroot-not-permitted", "a chroot is not permitted", cause);
+        // from 3.4 on HAProxy tries a user namespace
+        let level = if subject.is_since(3, 4) == Some(false) { Level::Error } else { Level::Warning };
+        let finding = Finding::new(level, "chroot-not-permitted", "a chroot is not permitted", cause);
         findings.push(finding.at(&setting.place).mend("start HAProxy as root, or remove `chroot`"));
     }
-    findings
+    findings.into_iter().map(|finding| finding.if_in_effect(setting.presence)).collect()
 }
 
 fn identity(config: &Config) -> Vec<Finding> {
     let global = &config.global;
-    let number = |number: u64| u32::try_from(number).ok();
     let mut findings = Vec::new();
     for (setting, by_name, kind, own, capability) in [
         (&global.user, true, "user", privilege::euid(), Capability::SetUid),
@@ -89,26 +84,20 @@ fn identity(config: &Config) -> Vec<Finding> {
             continue;
         };
         let id = match (by_name, kind) {
-            (true, "user") => privilege::user_exists(value),
-            (true, _) => privilege::group_exists(value),
-            (false, _) => Ok(number(setting.number().unwrap_or(u64::MAX))),
+            (true, "user") => privilege::user_exists(value).ok().flatten(),
+            (true, _) => privilege::group_exists(value).ok().flatten(),
+            (false, _) => setting.number().and_then(|number| u32::try_from(number).ok()),
         };
-        // a user database that can't be asked says nothing about the user
-        let Ok(id) = id else { continue };
         let finding = match id {
-            None if by_name => Finding::new(
-                Level::Error,
-                if kind == "user" { "user-unknown" } else { "group-unknown" },
-                format!("there is no {kind} {value}"),
-                "HAProxy can't become somebody who does not exist",
-            )
-            .mend(format!("create the {kind}, or name another")),
-            None => Finding::new(
+            // the one number that is nobody's; setuid(2)
+            None if !by_name && value == "-1" => Finding::new(
                 Level::Error,
                 "identity-invalid",
                 format!("{value} is not the number of a {kind}"),
                 "HAProxy can't become it",
             ),
+            // HAProxy refuses an unknown name, and warns of what is no number and goes on
+            None => continue,
             // 0 is taken for not set (src/haproxy.c, set_identity)
             Some(id) if id == 0 || id == own || host::may(capability) => continue,
             Some(_) => Finding::new(
@@ -122,40 +111,45 @@ fn identity(config: &Config) -> Vec<Finding> {
             )
             .mend("start HAProxy as root, or remove `user`, `group`, `uid` and `gid`"),
         };
-        findings.push(finding.at(&setting.place));
+        findings.push(finding.at(&setting.place).if_in_effect(setting.presence));
     }
     findings
 }
 
 /// `usesrc` needs a privilege that HAProxy gives up with its user, unless `setcap` (2.9) keeps it.
-fn usesrc(config: &Config, texts: &Texts) -> Vec<Finding> {
-    let Some(first) = config.usesrc.first() else { return Vec::new() };
+fn usesrc(subject: &Subject<'_>) -> Option<Finding> {
+    let config = subject.config;
+    let first = config.usesrc.iter().min_by_key(|usesrc| usesrc.presence != Presence::Certain)?;
     let keeps = config.occurrences("setcap").iter().any(|place| {
-        let line = texts.line(Some(&place.file), Some(place.line)).unwrap_or_default();
-        ["cap_net_admin", "cap_net_raw", "cap_sys_admin"].iter().any(|capability| line.contains(capability))
+        let line = subject.texts.line(Some(&place.file), Some(place.line)).unwrap_or_default();
+        // what a variable holds may be one of them
+        ["cap_net_admin", "cap_net_raw", "cap_sys_admin", "$"].iter().any(|it| line.contains(it))
     });
-    let global = &config.global;
-    let becomes = global.user.as_ref().or(global.uid.as_ref());
-    let stays_root = becomes.is_none_or(|setting| matches!(setting.value(), Some("root" | "0")));
-    let cause = match becomes {
-        _ if keeps => return Vec::new(),
-        Some(setting) if !stays_root => {
-            format!("`usesrc` needs CAP_NET_ADMIN, and `{}` gives it up ({})", setting.text, setting.place)
+    let becomes = config.global.user.as_ref().or(config.global.uid.as_ref());
+    let (level, cause, presence) = match becomes.map(|setting| (setting, setting.value())) {
+        _ if keeps => return None,
+        Some((_, None)) => return None,
+        Some((setting, Some(user))) if !matches!(user, "root" | "0") => {
+            let cause = format!("`usesrc` needs CAP_NET_ADMIN, and `{user}` gives it up ({})", setting.place);
+            // 3.0 looks before it becomes the user: it starts, and its connections to these servers fail
+            let starts = subject.is_since(3, 0) == Some(true) && subject.is_since(3, 1) == Some(false);
+            (if starts { Level::Warning } else { Level::Error }, cause, setting.presence)
         }
-        _ if privilege::euid() != 0 => format!("`usesrc` needs root, and uid {} is not", privilege::euid()),
-        _ => return Vec::new(),
+        // HAProxy warns of it and goes on
+        _ if !host::may(Capability::NetAdmin) => {
+            let cause = format!("`usesrc` needs CAP_NET_ADMIN, and uid {} has it not", privilege::euid());
+            (Level::Warning, cause, Presence::Certain)
+        }
+        _ => return None,
     };
-    let finding = Finding::new(
-        Level::Error,
-        "usesrc-not-permitted",
-        "the client's address can't be used as source",
-        cause,
-    );
-    vec![
+    let what = "the client's address can't be used as source";
+    let finding = Finding::new(level, "usesrc-not-permitted", what, cause).at(&first.place);
+    let presence = if first.presence == Presence::Certain { presence } else { first.presence };
+    Some(
         finding
-            .at(&first.place)
+            .if_in_effect(presence)
             .mend("add `setcap cap_net_raw` to `global` (HAProxy 2.9), or let it run as root"),
-    ]
+    )
 }
 
 /// The operand of the last `-<letter>` among the words that HAProxy gets.
@@ -165,34 +159,41 @@ fn option(request: &CheckRequest, letter: &str) -> Option<u64> {
     words.get(at + 1)?.to_str()?.parse().ok()
 }
 
-fn descriptors(request: &CheckRequest, config: &Config) -> Vec<Finding> {
-    let Some(most) = host::most_descriptors() else { return Vec::new() };
-    let global = &config.global;
-    let mut wishes = Vec::new();
-    if let Some((setting, number)) = global.ulimit_n.as_ref().and_then(|it| Some((it, it.number()?))) {
-        wishes.push((format!("ulimit-n {number}"), number, Some(&setting.place)));
+fn descriptors(subject: &Subject<'_>) -> Option<Finding> {
+    let most = host::most_descriptors()?;
+    let global = &subject.config.global;
+    let (wish, needed, setting) = if let Some(setting) = &global.ulimit_n {
         // HAProxy compares the two itself, and says so
-    } else if let Some(number) = option(request, "-n") {
-        wishes.push((format!("-n {number}"), number.saturating_mul(2), None));
-    } else if let Some((setting, number)) = global.maxconn.as_ref().and_then(|it| Some((it, it.number()?))) {
+        let number = setting.number()?;
+        (format!("ulimit-n {number}"), number, Some(setting))
+    } else if let Some(number) = option(subject.request, "-n").filter(|&number| number > 0) {
+        (format!("-n {number}"), number.saturating_mul(2), None)
+    } else {
         // both sides of each connection; listeners, pollers and checks come on top (compute_ideal_maxsock)
-        wishes.push((format!("maxconn {number}"), number.saturating_mul(2), Some(&setting.place)));
+        let setting = global.maxconn.as_ref()?;
+        let number = setting.number()?;
+        (format!("maxconn {number}"), number.saturating_mul(2), Some(setting))
+    };
+    if needed <= most {
+        return None;
     }
-    let lax = !config.occurrences("no strict-limits").is_empty();
-    let mut findings = Vec::new();
-    for (wish, needed, place) in wishes.into_iter().filter(|(_, needed, _)| *needed > most) {
-        let cause = format!("the limit for this process is {most} (RLIMIT_NOFILE, fs.nr_open)");
-        let level = if lax { Level::Warning } else { Level::Error };
-        let message = format!("{wish} needs {needed} descriptors or more");
-        let finding = Finding::new(level, "descriptor-limit", message, cause);
-        let finding =
-            finding.mend("raise the limit (LimitNOFILE= of the service, ulimit -Hn), or lower the wish");
-        findings.push(match place {
-            Some(place) => finding.at(place),
-            None => finding,
-        });
+    // up to 2.2 strict-limits has to be asked for
+    let lax =
+        !subject.config.occurrences("no strict-limits").is_empty() || subject.is_since(2, 3) == Some(false);
+    let level = if lax { Level::Warning } else { Level::Error };
+    let cause = format!("the limit for this process is {most} (RLIMIT_NOFILE, fs.nr_open)");
+    let message = format!("{wish} needs {needed} descriptors or more");
+    let finding = Finding::new(level, "descriptor-limit", message, cause)
+        .mend("raise the limit (LimitNOFILE= of the service, ulimit -Hn), or lower the wish");
+    Some(of_setting(finding, setting))
+}
+
+/// A finding about a setting, if there is one.
+fn of_setting(finding: Finding, setting: Option<&Setting>) -> Finding {
+    match setting {
+        Some(setting) => finding.at(&setting.place).if_in_effect(setting.presence),
+        None => finding,
     }
-    findings
 }
 
 /// `-m` limits the address space, and a thread's stack counts: a HAProxy that can't start a thread is bound, lives
@@ -231,166 +232,5 @@ fn memory(request: &CheckRequest, config: &Config) -> Option<Finding> {
         ),
     )
     .mend(format!("give -m {safe} or more, or lower `nbthread`"));
-    Some(match setting {
-        Some(setting) => finding.at(&setting.place),
-        None => finding,
-    })
-}
-
-fn directories(request: &CheckRequest, config: &Config) -> Vec<Finding> {
-    let unix = |address: &BindAddress| match &address.kind {
-        AddressKind::Unix(path) => Some(PathBuf::from(path)),
-        _ => None,
-    };
-    let global = &config.global;
-    let mut wanted: Vec<(&str, PathBuf, &Place, Level)> = Vec::new();
-    for socket in &global.stats_sockets {
-        let paths = socket.addresses.iter().filter_map(unix);
-        wanted.extend(paths.map(|path| ("stats socket", path, &socket.place, Level::Error)));
-    }
-    for bind in config.listening() {
-        let paths = bind.addresses.iter().filter_map(unix);
-        wanted.extend(paths.map(|path| ("unix socket", path, &bind.place, level(bind))));
-    }
-    if let Some((setting, path)) = global.pidfile.as_ref().and_then(|it| Some((it, it.value()?))) {
-        wanted.push(("pidfile", path.into(), &setting.place, Level::Error));
-    }
-    let mut findings = Vec::new();
-    for (what, path, place, level) in wanted {
-        let path = within(request, &path);
-        let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { continue };
-        let (code, state) = match host::directory(parent) {
-            Directory::Writable => continue,
-            Directory::Missing => ("directory-missing", "does not exist"),
-            Directory::NotADirectory => ("directory-missing", "is not a directory"),
-            Directory::ReadOnly => ("directory-not-writable", "can't be written to"),
-        };
-        let finding = Finding::new(
-            level,
-            code,
-            format!("the directory {} of the {what} {state}", parent.display()),
-            format!("HAProxy can't create {}", path.display()),
-        );
-        findings.push(finding.at(place).mend("create it with the right owner, or name another"));
-    }
-    findings
-}
-
-/// A line that may not count is no error.
-fn level(bind: &Bind) -> Level {
-    if bind.presence == Presence::Certain { Level::Error } else { Level::Warning }
-}
-
-/// Every IP address of a configuration that is known without HAProxy, with its transport and line.
-fn inet(config: &Config) -> impl Iterator<Item = (&Bind, Transport, IpAddr, std::ops::RangeInclusive<u16>)> {
-    config.listening().flat_map(|bind| {
-        // another network namespace has its own addresses and ports
-        let here = !bind.options.iter().any(|word| word == "namespace");
-        bind.addresses.iter().filter(move |_| here).filter_map(move |address| match &address.kind {
-            AddressKind::Inet { transport, host, ports } => Some((bind, *transport, *host, ports.clone())),
-            _ => None,
-        })
-    })
-}
-
-fn addresses(config: &Config) -> Vec<Finding> {
-    let mut known = std::collections::HashMap::new();
-    let mut findings = Vec::new();
-    for (bind, _, address, _) in inet(config) {
-        // `transparent` binds to addresses of others
-        let foreign = bind.options.iter().any(|word| word == "transparent");
-        if foreign || *known.entry(address).or_insert_with(|| host::can_bind(address)) {
-            continue;
-        }
-        let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-        let finding = Finding::new(
-            level(bind),
-            "address-absent",
-            format!("this host does not have the address {address}"),
-            format!("HAProxy can't bind it, and net.{family}.ip_nonlocal_bind is off"),
-        );
-        findings.push(finding.at(&bind.place).mend(format!(
-            "set net.{family}.ip_nonlocal_bind=1 where a virtual address comes and goes, or correct it"
-        )));
-    }
-    findings
-}
-
-fn ports(request: &CheckRequest, config: &Config) -> Vec<Finding> {
-    let Ok(listeners) = sockets::listeners() else { return Vec::new() };
-    let ours: HashSet<u32> =
-        request.ours.iter().flat_map(|&pid| process::children_of(pid).into_iter().chain([pid])).collect();
-    let strangers = strangers(&listeners, config, &ours);
-    let mut findings: Vec<Finding> = Vec::new();
-    for (bind, transport, host, ports) in inet(config) {
-        for stranger in &strangers {
-            let port = stranger.address.port();
-            let wanted = SocketAddr::new(host, port);
-            if ports.contains(&port)
-                && stranger.is_tcp == is_tcp(transport)
-                && sockets::overlap(stranger.address, stranger.v6only, wanted)
-            {
-                let finding = held(bind, wanted, stranger).at(&bind.place);
-                if !findings.contains(&finding) {
-                    findings.push(finding);
-                }
-            }
-        }
-    }
-    findings
-}
-
-fn held(bind: &Bind, wanted: SocketAddr, stranger: &Stranger) -> Finding {
-    let Stranger { address, uid, holders, .. } = stranger;
-    let who: Vec<String> =
-        holders.iter().map(|holder| format!("pid {} ({})", holder.pid, holder.comm)).collect();
-    let also = if *address == wanted { String::new() } else { format!(", as {address}") };
-    let (level, code, message, cause) = if who.is_empty() {
-        let message = format!("{wanted} is held by a process of uid {uid} that can't be looked at{also}");
-        (Level::Warning, "port-held", message, "whether it is the running HAProxy is not known")
-    } else if holders.iter().all(|holder| holder.comm == "haproxy") {
-        let message = format!("{wanted} is held by another HAProxy: {}{also}", who.join(", "));
-        let cause = "where both have SO_REUSEPORT and one user they share the clients, else the start fails";
-        (Level::Warning, "port-shared", message, cause)
-    } else {
-        let message = format!("{wanted} is held by {}{also}", who.join(", "));
-        (level(bind), "port-held", message, "HAProxy would try for 2 s and give up")
-    };
-    Finding::new(level, code, message, cause).mend("stop the holder, or choose another address or port")
-}
-
-fn is_tcp(transport: Transport) -> bool {
-    transport == Transport::Tcp
-}
-
-/// A socket that none of ours holds.
-struct Stranger {
-    address: SocketAddr,
-    is_tcp: bool,
-    v6only: Option<bool>,
-    holders: Vec<Holder>,
-    uid: u32,
-}
-
-/// The sockets on the ports of the configuration that none of ours holds. One look at all processes.
-fn strangers(listeners: &[Listener], config: &Config, ours: &HashSet<u32>) -> Vec<Stranger> {
-    let wanted: Vec<_> = inet(config).map(|(_, transport, _, ports)| (is_tcp(transport), ports)).collect();
-    let mut candidates = Vec::new();
-    for listener in listeners {
-        let sockets::Address::Inet(address) = listener.address else { continue };
-        let tcp = listener.kind == sockets::Kind::Tcp;
-        if wanted.iter().any(|(is_tcp, ports)| *is_tcp == tcp && ports.contains(&address.port())) {
-            candidates.push((listener, address, tcp));
-        }
-    }
-    let inodes = candidates.iter().map(|(listener, ..)| listener.inode).collect();
-    let mut holders = sockets::holders(&inodes);
-    let strangers = candidates.into_iter().map(|(listener, address, is_tcp)| Stranger {
-        address,
-        is_tcp,
-        v6only: listener.v6only,
-        holders: holders.remove(&listener.inode).unwrap_or_default(),
-        uid: listener.uid,
-    });
-    strangers.filter(|stranger| !stranger.holders.iter().any(|holder| ours.contains(&holder.pid))).collect()
+    Some(of_setting(finding, setting))
 }

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::{CheckRequest, Finding, Level};
 use crate::haproxy::alerts::{self, About, Alert};
 use crate::haproxy::handoff::Word;
+use crate::haproxy::version::Version;
 use crate::os::process::Exit;
 use crate::os::spawn::{Command, SpawnError, Spawned, spawn};
 
@@ -57,8 +58,20 @@ pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), Check
     for word in request.kept.iter().chain(&request.extra).filter(|word| *word != "-q") {
         command = command.arg(word);
     }
-    let Spawned { process, mut output } = spawn(&command)?;
-    let lost = |source| CheckError::Lost { haproxy: request.haproxy.clone(), source };
+    command.env.clone_from(&request.inherited);
+    run(&command).await
+}
+
+/// Asks HAProxy for its version; `None` if it does not say.
+pub(super) async fn version(request: &CheckRequest) -> Option<Version> {
+    let (_, output) = run(&Command::new(&request.haproxy).arg("-v")).await.ok()?;
+    Version::from_banner(&output).ok()
+}
+
+async fn run(command: &Command) -> Result<(Exit, Vec<u8>), CheckError> {
+    let Spawned { process, mut output } = spawn(command)?;
+    let haproxy = || PathBuf::from(&command.program);
+    let lost = |source| CheckError::Lost { haproxy: haproxy(), source };
     let ended = async {
         while output.read_more().await {}
         process.exited().await
@@ -70,7 +83,7 @@ pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), Check
             let _ = process.signal(Word::Kill.signal());
             let _ = tokio::time::timeout(PATIENCE_WITH_A_KILLED, process.exited()).await;
             let _ = process.try_wait();
-            return Err(CheckError::TooSlow { haproxy: request.haproxy.clone(), patience: PATIENCE });
+            return Err(CheckError::TooSlow { haproxy: haproxy(), patience: PATIENCE });
         }
     }
     let exit = process.try_wait().map_err(lost)?;
@@ -78,11 +91,15 @@ pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), Check
     Ok((exit, output.bytes().to_vec()))
 }
 
-/// What HAProxy itself says, as findings.
-pub(super) fn findings(alerts: &[Alert]) -> Vec<Finding> {
+/// What HAProxy itself says, as findings. Its exit status alone says whether the configuration is valid: it calls
+/// some things alerts and goes on (a keyword that comes twice, up to 3.0).
+pub(super) fn findings(exit: Exit, alerts: &[Alert]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for alert in alerts {
         let level = match alert.level {
+            alerts::Level::Alert if exit == Exit::Code(0) => Level::Warning,
+            // "'maxconn' already specified. Continuing."
+            alerts::Level::Alert if alert.text.trim_end().ends_with("Continuing.") => Level::Warning,
             alerts::Level::Alert => Level::Error,
             alerts::Level::Warning => Level::Warning,
             // -c says so without a level

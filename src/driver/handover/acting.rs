@@ -101,7 +101,7 @@ impl Handover<'_> {
                 ));
                 self.attempt = Some(attempt);
             }
-            Err(NotSpawned::Program(why)) => self.inputs.push_back(Input::SpawnFailed(why)),
+            Err(NotSpawned::Refused(kind, why)) => self.inputs.push_back(Input::SpawnFailed(kind, why)),
             Err(NotSpawned::Before(failure)) => self.inputs.push_back(Input::NewGone(failure)),
         }
     }

@@ -3,6 +3,7 @@
 use crate::core::action::Stands;
 use crate::core::input::Input;
 use crate::core::phase::Step;
+use crate::core::plan::Way;
 use crate::driver::steering::{self, First, Side};
 use crate::driver::watch::Event;
 
@@ -20,7 +21,18 @@ impl Handover<'_> {
             self.inputs.push_back(Input::Proved(Step::Steer));
             return;
         }
+        let way = self.attempt.as_ref().map(|attempt| attempt.chosen.way);
         match self.sides() {
+            Ok((old, new)) if way == Some(Way::Shared) => {
+                let events = self.events.clone();
+                let narrowing = tokio::task::spawn_local(async move {
+                    if let Err(error) = steering::narrow(&old, &new).await {
+                        let _ = events.send(Event::Remark(error.to_string()));
+                    }
+                    let _ = events.send(Event::Input(Input::Proved(Step::Steer)));
+                });
+                self.proof = Some(narrowing.abort_handle());
+            }
             Ok((old, new)) => {
                 let events = self.events.clone();
                 let steering = tokio::task::spawn_local(async move {

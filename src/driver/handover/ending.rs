@@ -29,6 +29,7 @@ impl Handover<'_> {
             configs: self.configs.clone(),
             cwd: self.old.cwd.clone(),
             boot: self.boot.clone(),
+            pidfile: Some(self.old.pidfile.clone()),
         })
     }
 

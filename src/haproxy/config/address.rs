@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
+use super::environment::Environment;
 use super::words::{Variable, Word};
 
 /// The most addresses that one word is split into: HAProxy's line length makes more impossible.
@@ -12,7 +13,7 @@ const MAX_ADDRESSES: usize = 1024;
 /// One address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindAddress {
-    /// As typed, one address of a list.
+    /// One address of a list, as typed but for variables in quotes.
     pub text: String,
     /// What it means.
     pub kind: AddressKind,
@@ -41,7 +42,7 @@ pub enum AddressKind {
     Sockpair(u32),
     /// A connection that comes the other way round (`rhttp@`): no listening socket.
     Reverse,
-    /// It holds a variable or a host name, or can't be read: only HAProxy knows.
+    /// It holds an unknown variable or a host name, or can't be read: only HAProxy knows.
     Unresolved,
 }
 
@@ -63,31 +64,39 @@ enum Family {
     Inet6,
 }
 
-/// The addresses of a word, if it is there; `unix_prefix` is that of `unix-bind`.
-pub(super) fn of_word(word: Option<&Word>, transport: Transport, unix_prefix: &str) -> Vec<BindAddress> {
+/// What the addresses of a line depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub transport: Transport,
+    /// That of `unix-bind`; `None` if it isn't known.
+    pub unix_prefix: Option<&'a str>,
+    pub environment: &'a Environment,
+}
+
+/// The addresses of a word, if it is there.
+pub(super) fn of_word(word: Option<&Word>, around: Around<'_>) -> Vec<BindAddress> {
     match word {
         Some(word) if word.variable == Variable::Unexpanded => {
             vec![BindAddress { text: word.text.clone(), kind: AddressKind::Unresolved }]
         }
-        Some(word) => read_list(&word.text, transport, unix_prefix),
+        Some(word) => read_list(&word.text, around),
         None => Vec::new(),
     }
 }
 
 /// Reads the comma-separated addresses of one word.
-fn read_list(word: &str, transport: Transport, unix_prefix: &str) -> Vec<BindAddress> {
+fn read_list(word: &str, around: Around<'_>) -> Vec<BindAddress> {
     word.split(',')
         .filter(|text| !text.is_empty())
         .take(MAX_ADDRESSES)
-        .map(|text| BindAddress { text: text.to_owned(), kind: read(text, transport, unix_prefix) })
+        .map(|text| BindAddress { text: text.to_owned(), kind: read(text, around) })
         .collect()
 }
 
-fn read(text: &str, default: Transport, unix_prefix: &str) -> AddressKind {
+fn read(text: &str, around: Around<'_>) -> AddressKind {
     // expanded here even outside of quotes (env_expand)
-    if text.contains('$') {
-        return AddressKind::Unresolved;
-    }
+    let Some(expanded) = around.environment.expand_address(text) else { return AddressKind::Unresolved };
+    let (text, default) = (expanded.as_ref(), around.transport);
     let (text, transport) = match text.split_once('+') {
         Some(("stream", rest)) => (rest, Transport::Tcp),
         Some(("dgram", rest)) => (rest, Transport::Udp),
@@ -102,7 +111,10 @@ fn read(text: &str, default: Transport, unix_prefix: &str) -> AddressKind {
     };
     let number = |rest: &str| rest.parse::<u32>().ok();
     match prefix {
-        "unix" | "uxst" | "uxdg" => AddressKind::Unix(format!("{unix_prefix}{rest}")),
+        "unix" | "uxst" | "uxdg" => match around.unix_prefix {
+            Some(prefix) => AddressKind::Unix(format!("{prefix}{rest}")),
+            None => AddressKind::Unresolved,
+        },
         "abns" | "abnsz" => AddressKind::Abstract(rest.to_owned()),
         "fd" => number(rest).map_or(AddressKind::Unresolved, AddressKind::Fd),
         "sockpair" => number(rest).map_or(AddressKind::Unresolved, AddressKind::Sockpair),
@@ -164,7 +176,12 @@ mod tests {
     use super::*;
 
     fn kind(text: &str) -> AddressKind {
-        read(text, Transport::Tcp, "")
+        kind_of(text, Transport::Tcp)
+    }
+
+    fn kind_of(text: &str, transport: Transport) -> AddressKind {
+        let environment = Environment::default();
+        read(text, Around { transport, unix_prefix: Some(""), environment: &environment })
     }
 
     fn tcp(host: &str, ports: RangeInclusive<u16>) -> AddressKind {
@@ -186,7 +203,10 @@ mod tests {
 
     #[test]
     fn a_list_has_one_entry_an_address() {
-        let list = read_list("10.0.0.1:80,:8000-8001,,/run/x.sock", Transport::Tcp, "/chroot");
+        let environment = Environment::default();
+        let around =
+            Around { transport: Transport::Tcp, unix_prefix: Some("/chroot"), environment: &environment };
+        let list = read_list("10.0.0.1:80,:8000-8001,,/run/x.sock", around);
         assert_eq!(list.len(), 3);
         assert_eq!(list[1].text, ":8000-8001");
         assert_eq!(list[2].kind, AddressKind::Unix("/chroot/run/x.sock".into()));
@@ -194,7 +214,7 @@ mod tests {
 
     #[test]
     fn datagrams_and_quic_are_told_apart() {
-        let transport = |text: &str, default| match read(text, default, "") {
+        let transport = |text: &str, default| match kind_of(text, default) {
             AddressKind::Inet { transport, .. } => Some(transport),
             _ => None,
         };

@@ -2,17 +2,19 @@
 //!
 //! Pure; filled line by line by [`super::reader`], read by the adoption and by `check`.
 
-use super::Place;
-use super::address::{self, AddressKind, BindAddress, Transport};
+use super::address::{self, AddressKind, Around, BindAddress};
 use super::words::{Variable, Word, text};
+use super::{Place, Presence};
 
 /// A value of the `global` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The value as typed, without its quotes; see [`Setting::number`].
+    /// The value without its quotes, a variable that isn't known as typed; see [`Setting::value`].
     pub text: String,
     /// Where it stands.
     pub place: Place,
+    /// Whether it is in effect.
+    pub presence: Presence,
     known: bool,
 }
 
@@ -73,6 +75,10 @@ pub struct Global {
 pub struct StatsSocket {
     /// Where it listens; mostly one path.
     pub addresses: Vec<BindAddress>,
+    /// The words that follow: `mode`, `660`, `level`, `admin`, …
+    pub options: Vec<String>,
+    /// Whether it is in effect.
+    pub presence: Presence,
     /// What it lets its clients do.
     pub level: AdminLevel,
     /// Whether it hands over listening sockets (`expose-fd listeners`).
@@ -113,13 +119,14 @@ pub enum ExposeFd {
 }
 
 impl Global {
-    /// Takes a line of the section. What `unix-bind` says belongs to the binds of the other sections.
-    pub(super) fn line(&mut self, place: &Place, words: &[Word], unix_prefix: &mut String) {
+    /// Takes a line of the section.
+    pub(super) fn line(&mut self, place: &Place, words: &[Word], presence: Presence, around: Around<'_>) {
         let negated = text(words, 0) == "no";
         let words = if negated { &words[1..] } else { words };
         let setting = words.get(1).map(|word| Setting {
             text: word.text.clone(),
             place: place.clone(),
+            presence,
             known: word.variable == Variable::None,
         });
         let first = |slot: &mut Option<Setting>| {
@@ -143,25 +150,21 @@ impl Global {
             "noreuseport" => self.noreuseport = Some(place.clone()),
             "daemon" => self.daemon = Some(place.clone()),
             "master-worker" => self.master_worker = (!negated).then(|| place.clone()),
-            "unix-bind" => {
-                let prefix = words.iter().position(|word| word.text == "prefix");
-                if let Some(at) = prefix {
-                    text(words, at + 1).clone_into(unix_prefix);
-                }
-            }
-            "stats" if text(words, 1) == "socket" => self.stats_socket(place, words),
+            "stats" if text(words, 1) == "socket" => self.stats_socket(place, words, presence, around),
             _ => {}
         }
     }
 
-    fn stats_socket(&mut self, place: &Place, words: &[Word]) {
+    fn stats_socket(&mut self, place: &Place, words: &[Word], presence: Presence, around: Around<'_>) {
         let follows = |keyword: &str| {
             let at = words.iter().skip(3).position(|word| word.text == keyword)?;
             Some(text(words, 3 + at + 1))
         };
         self.stats_sockets.push(StatsSocket {
             // `unix-bind prefix` does not apply to admin sockets (src/cfgparse.c, str2listener)
-            addresses: address::of_word(words.get(2), Transport::Tcp, ""),
+            addresses: address::of_word(words.get(2), Around { unix_prefix: Some(""), ..around }),
+            options: words.iter().skip(3).map(|word| word.text.clone()).collect(),
+            presence,
             level: match follows("level") {
                 Some("admin") => AdminLevel::Admin,
                 Some("user") => AdminLevel::User,

@@ -2,10 +2,13 @@
 //!
 //! Pure; [`read`] is called with the texts by the driver. What `global` says is taken by [`super::global`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::address::{self, BindAddress, Transport};
-use super::words::{self, Word, text};
+use super::address::{self, Around, BindAddress, Transport};
+use super::conditions::{Conditions, Truth};
+use super::environment::{self, Environment};
+use super::words::{self, Variable, Word, text};
 use super::{Bind, Config, Peer, Place, Presence, Section, Usesrc};
 use crate::haproxy::alerts::sanitise;
 
@@ -37,19 +40,36 @@ const SECTIONS: [&str; 21] = [
     "healthcheck",
 ];
 
-/// Reads configuration files in HAProxy's order: names, and texts that the caller has bounded. Bytes that are not
-/// UTF-8 become U+FFFD.
+/// The keywords of a proxy that may use a client's address as source.
+const SOURCES: [&str; 4] = ["source", "server", "server-template", "default-server"];
+
+/// Reads configuration files in HAProxy's order, whatever its environment: names, and texts that the caller has
+/// bounded. Bytes that are not UTF-8 become U+FFFD.
 #[must_use]
 pub fn read(files: &[(String, &[u8])]) -> Config {
-    let mut reader = Reader::default();
+    read_in(files, Environment::default())
+}
+
+/// Reads them as a HAProxy does that is started in this environment.
+#[must_use]
+pub fn read_in(files: &[(String, &[u8])], environment: Environment) -> Config {
+    let mut reader = Reader { environment, ..Reader::default() };
+    let lines = || files.iter().flat_map(|(_, text)| text.split(|&byte| byte == b'\n'));
+    for (number, line) in lines().enumerate().filter(|(_, line)| environment::may_change(line)) {
+        let words = words::split(&String::from_utf8_lossy(line), &Environment::default());
+        reader.environment.foresee(number, &words);
+    }
+    let mut number = 0;
     for (name, text) in files {
         let file: Arc<str> = name.as_str().into();
         // HAProxy closes the last section at the end of each file, and an .if must end in its own
-        reader.section = Arc::new(Section { kind: String::new(), name: String::new() });
-        reader.conditions = 0;
+        reader.section = Arc::default();
+        reader.conditions = Conditions::default();
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
             let place = Place { file: file.clone(), line: u32::try_from(index + 1).unwrap_or(u32::MAX) };
-            let words = words::split(&String::from_utf8_lossy(line));
+            reader.environment.reach(number);
+            number += 1;
+            let words = words::split(&String::from_utf8_lossy(line), &reader.environment);
             if !words.is_empty() {
                 reader.line(&place, &words);
             }
@@ -59,35 +79,71 @@ pub fn read(files: &[(String, &[u8])]) -> Config {
     reader.config
 }
 
+#[derive(Default)]
 struct Reader {
     config: Config,
+    environment: Environment,
+    conditions: Conditions,
     section: Arc<Section>,
-    /// Depth of `.if`.
-    conditions: u32,
-    /// `disabled` in the last `defaults`, and in this section.
+    /// Whether this section began in a block that may not be taken.
+    begun: Standing,
+    /// `disabled` in the last `defaults`, in those that have a name, and in this section.
     defaults: Switch,
+    named: HashMap<String, Switch>,
     proxy: Switch,
     /// The first bind of this section.
     section_binds: usize,
-    unix_prefix: String,
+    unix_prefix: Prefix,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Standing {
+    #[default]
+    Certain,
+    Conditional,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
 enum Switch {
+    #[default]
     Enabled,
     Disabled,
+    /// An `.if` decides.
+    Either,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self {
-            config: Config::default(),
-            section: Arc::new(Section { kind: String::new(), name: String::new() }),
-            conditions: 0,
-            defaults: Switch::Enabled,
-            proxy: Switch::Enabled,
-            section_binds: 0,
-            unix_prefix: String::new(),
+impl Switch {
+    /// A line says `wanted`.
+    fn turn(&mut self, wanted: Switch, presence: Presence) {
+        *self = if presence == Presence::Certain || *self == wanted { wanted } else { Switch::Either };
+    }
+}
+
+/// The `prefix` of `unix-bind`, the first.
+#[derive(Default)]
+enum Prefix {
+    #[default]
+    None,
+    Is(String),
+    Unknown,
+}
+
+impl Prefix {
+    fn known(&self) -> Option<&str> {
+        match self {
+            Prefix::None => Some(""),
+            Prefix::Is(prefix) => Some(prefix),
+            Prefix::Unknown => None,
+        }
+    }
+
+    fn take(&mut self, words: &[Word], presence: Presence) {
+        let at = words.iter().position(|word| word.text == "prefix");
+        if let (Prefix::None, Some(word)) = (&self, at.and_then(|at| words.get(at + 1))) {
+            *self = match (word.variable, presence) {
+                (Variable::None, Presence::Certain) => Prefix::Is(word.text.clone()),
+                _ => Prefix::Unknown,
+            };
         }
     }
 }
@@ -95,69 +151,104 @@ impl Default for Reader {
 impl Reader {
     fn line(&mut self, place: &Place, words: &[Word]) {
         let first = text(words, 0);
-        match first {
-            ".if" => self.conditions = self.conditions.saturating_add(1),
-            ".endif" => self.conditions = self.conditions.saturating_sub(1),
-            _ => {}
+        if self.conditions.take(words).is_some() {
+            return;
         }
+        let presence = match self.conditions.taken() {
+            Truth::No => return,
+            Truth::Yes if SECTIONS.contains(&first) || self.begun == Standing::Certain => Presence::Certain,
+            Truth::Yes | Truth::Unknown => Presence::Conditional,
+        };
+        // `.notice`, `.warning`, `.alert`, `.diag`
         if first.starts_with('.') {
             return;
         }
-        let keywords = &mut self.config.keywords;
-        keywords.entry(first.to_owned()).or_default().push(place.clone());
-        if let Some(second) = words.get(1) {
-            keywords.entry(format!("{first} {}", second.text)).or_default().push(place.clone());
-        }
         if SECTIONS.contains(&first) {
-            return self.header(place, words);
+            return self.header(place, words, presence);
         }
-        if words.iter().any(|word| word.text == "usesrc") {
+        if SOURCES.contains(&first) && words.iter().any(|word| word.text == "usesrc") {
             let line: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
             self.config.usesrc.push(Usesrc {
                 place: place.clone(),
                 section: self.section.clone(),
                 text: sanitise(line.join(" ").as_bytes(), MAX_QUOTE),
+                presence,
             });
         }
         match (self.section.kind.as_str(), first) {
-            ("global", _) => self.config.global.line(place, words, &mut self.unix_prefix),
-            ("frontend" | "listen" | "peers" | "log-forward", "bind") => {
-                self.bind(place, words, 1, Transport::Tcp)
+            ("global", "unix-bind") => {
+                self.keyword(place, words);
+                self.unix_prefix.take(words, presence);
             }
-            ("log-forward", "dgram-bind") => self.bind(place, words, 1, Transport::Udp),
+            ("global", _) => {
+                self.keyword(place, words);
+                self.environment.line(words, presence);
+                let around = Around {
+                    transport: Transport::Tcp,
+                    unix_prefix: self.unix_prefix.known(),
+                    environment: &self.environment,
+                };
+                self.config.global.line(place, words, presence, around);
+            }
+            ("frontend" | "listen" | "peers" | "log-forward", "bind") => {
+                self.bind(place, words, 1, Transport::Tcp, presence)
+            }
+            ("log-forward", "dgram-bind") => self.bind(place, words, 1, Transport::Udp, presence),
             ("peers", "peer" | "server") => self.peer(place, words),
-            ("defaults", "disabled") => self.defaults = Switch::Disabled,
-            ("defaults", "enabled") => self.defaults = Switch::Enabled,
-            ("frontend" | "listen" | "peers", "disabled") => self.proxy = Switch::Disabled,
-            ("frontend" | "listen" | "peers", "enabled") => self.proxy = Switch::Enabled,
+            ("defaults", "disabled") => self.defaults.turn(Switch::Disabled, presence),
+            ("defaults", "enabled") => self.defaults.turn(Switch::Enabled, presence),
+            ("frontend" | "listen" | "peers", "disabled") => self.proxy.turn(Switch::Disabled, presence),
+            ("frontend" | "listen" | "peers", "enabled") => self.proxy.turn(Switch::Enabled, presence),
             _ => {}
         }
     }
 
-    fn header(&mut self, place: &Place, words: &[Word]) {
+    fn keyword(&mut self, place: &Place, words: &[Word]) {
+        let first = text(words, 0);
+        let keywords = &mut self.config.keywords;
+        keywords.entry(first.to_owned()).or_default().push(place.clone());
+        if let Some(second) = words.get(1) {
+            keywords.entry(format!("{first} {}", second.text)).or_default().push(place.clone());
+        }
+    }
+
+    fn header(&mut self, place: &Place, words: &[Word], presence: Presence) {
         self.end_section();
         let section = Section { kind: text(words, 0).to_owned(), name: text(words, 1).to_owned() };
         let kind = section.kind.clone();
         self.section = Arc::new(section);
+        self.begun = if presence == Presence::Certain { Standing::Certain } else { Standing::Conditional };
         self.section_binds = self.config.binds.len();
-        self.proxy = match kind.as_str() {
-            "frontend" | "listen" => self.defaults,
-            _ => Switch::Enabled,
+        // `from` names the defaults (2.4); those that aren't known are left to HAProxy
+        let inherited = match words.iter().position(|word| word.text == "from") {
+            Some(at) if at > 0 => self.named.get(text(words, at + 1)).copied().unwrap_or(Switch::Either),
+            _ => self.defaults,
         };
-        if kind == "defaults" {
-            self.defaults = Switch::Enabled;
+        match kind.as_str() {
+            "frontend" | "listen" => self.proxy = inherited,
+            "defaults" => {
+                let fresh =
+                    if words.iter().any(|word| word.text == "from") { inherited } else { Switch::Enabled };
+                self.defaults.turn(fresh, presence);
+            }
+            _ => {}
         }
         // `listen name :80`, the syntax of before 1.7; a colon tells it from `listen name from defaults`
         if matches!(kind.as_str(), "frontend" | "listen") && text(words, 2).contains([':', '/', '@']) {
-            self.bind(place, words, 2, Transport::Tcp);
+            self.bind(place, words, 2, Transport::Tcp, presence);
         }
     }
 
     /// `disabled` counts for its whole section, wherever it stands.
     fn end_section(&mut self) {
-        if self.proxy == Switch::Disabled {
-            for bind in &mut self.config.binds[self.section_binds..] {
-                bind.presence = Presence::Disabled;
+        if self.section.kind == "defaults" {
+            self.named.insert(self.section.name.clone(), self.defaults);
+        }
+        for bind in &mut self.config.binds[self.section_binds..] {
+            match self.proxy {
+                Switch::Enabled => {}
+                Switch::Disabled => bind.presence = Presence::Disabled,
+                Switch::Either => bind.presence = Presence::Conditional,
             }
         }
         self.proxy = Switch::Enabled;
@@ -165,11 +256,11 @@ impl Reader {
     }
 
     fn addresses(&self, words: &[Word], at: usize, transport: Transport) -> Vec<BindAddress> {
-        address::of_word(words.get(at), transport, &self.unix_prefix)
+        let unix_prefix = self.unix_prefix.known();
+        address::of_word(words.get(at), Around { transport, unix_prefix, environment: &self.environment })
     }
 
-    fn bind(&mut self, place: &Place, words: &[Word], at: usize, transport: Transport) {
-        let presence = if self.conditions > 0 { Presence::Conditional } else { Presence::Certain };
+    fn bind(&mut self, place: &Place, words: &[Word], at: usize, transport: Transport, presence: Presence) {
         self.config.binds.push(Bind {
             place: place.clone(),
             section: self.section.clone(),
@@ -294,14 +385,61 @@ backend app
     }
 
     #[test]
+    fn what_depends_on_a_condition_is_marked() {
+        let config = config(
+            "global\n.if 0\n chroot /0\n user 0\n.elif feature(X)\n chroot /1\n.else\n chroot /2\n.endif\n\
+             chroot /3\n stats socket :7\n\
+             frontend a\n.if feature(X)\n disabled\n.endif\n bind :1\n.if 0\nfrontend b\n bind :2\n.endif\n bind :3\n\
+             .if feature(X)\nfrontend c\n.endif\n bind :4\nfrontend d\n bind :5\n",
+        );
+        use Presence::{Certain, Conditional};
+        let chroot = config.global.chroot.as_ref().expect("a chroot");
+        assert_eq!((chroot.value(), chroot.presence), (Some("/1"), Conditional));
+        assert_eq!((config.global.user.as_ref(), config.occurrences("user")), (None, &[][..]));
+        assert_eq!(config.global.stats_sockets[0].presence, Certain);
+        let binds: Vec<_> =
+            config.binds.iter().map(|bind| (bind.addresses[0].text.as_str(), bind.presence)).collect();
+        assert_eq!(binds, [(":1", Conditional), (":3", Conditional), (":4", Conditional), (":5", Certain)]);
+    }
+
+    #[test]
+    fn defaults_are_inherited_by_their_name() {
+        let config = config(
+            "defaults off\n disabled\ndefaults on\ndefaults too from off\nfrontend a from off\n bind :1\n\
+             frontend b from on\n bind :2\nfrontend c\n bind :3\nlisten d from odd\n bind :4\n",
+        );
+        let presences: Vec<_> = config.binds.iter().map(|bind| bind.presence).collect();
+        use Presence::{Certain, Conditional, Disabled};
+        assert_eq!(presences, [Disabled, Certain, Disabled, Conditional]);
+    }
+
+    #[test]
+    fn a_prefix_that_is_not_known_leaves_paths_unknown() {
+        for prefix in ["unix-bind prefix \"$X\"", ".if feature(X)\nunix-bind prefix /jail\n.endif"] {
+            let config = config(&format!("global\n{prefix}\nfrontend f\n bind /run/x\n"));
+            assert_eq!(config.binds[0].addresses[0].kind, AddressKind::Unresolved, "{prefix}");
+        }
+        let first = config("global\nunix-bind prefix /a\nunix-bind prefix /b\nfrontend f\n bind /run/x\n");
+        assert_eq!(first.binds[0].addresses[0].kind, AddressKind::Unix("/a/run/x".into()));
+    }
+
+    #[test]
+    fn usesrc_is_a_word_of_sources_only() {
+        let config = config(
+            "backend b\n http-request set-header x usesrc\n server s :1 source 0.0.0.0 usesrc client\n",
+        );
+        assert_eq!(config.usesrc.iter().map(|usesrc| usesrc.place.line).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
     fn keywords_are_found_where_they_stand() {
         let config = config(
-            "global\n setcap cap_net_admin\n\nbackend b\n option tcp-check\n option httpchk\nprogram p\n",
+            "global\n setcap cap_net_admin\n\nbackend b\n option httpchk\nglobal\n no strict-limits\n no quic\n",
         );
         assert_eq!(config.occurrences("setcap").iter().map(|place| place.line).collect::<Vec<_>>(), [2]);
-        assert_eq!(config.occurrences("option").len(), 2);
-        assert_eq!(config.occurrences("option httpchk")[0].line, 6);
-        assert_eq!(config.occurrences("program").len(), 1);
+        assert_eq!(config.occurrences("no").len(), 2);
+        assert_eq!(config.occurrences("no strict-limits")[0].line, 7);
+        assert!(config.occurrences("option").is_empty(), "not in global");
         assert!(config.occurrences("absent").is_empty());
     }
 

@@ -9,7 +9,7 @@ use super::Place;
 use super::address::BindAddress;
 
 /// A section's header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Section {
     /// `frontend`, `listen`, `peers`, …; empty before the first header.
     pub kind: String,
@@ -39,12 +39,12 @@ pub struct Bind {
     pub presence: Presence,
 }
 
-/// Whether a bind is in effect.
+/// Whether a line is in effect. One that certainly is not because of an `.if` is not read at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Yes.
     Certain,
-    /// It stands in an `.if` block, whose condition only HAProxy knows.
+    /// It stands or depends on an `.if` block whose condition only HAProxy knows.
     Conditional,
     /// Its proxy is `disabled`.
     Disabled,
@@ -72,4 +72,6 @@ pub struct Usesrc {
     pub section: Arc<Section>,
     /// The line, safe for terminals.
     pub text: String,
+    /// Whether it is in effect.
+    pub presence: Presence,
 }

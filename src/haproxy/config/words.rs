@@ -1,15 +1,17 @@
 //! One line of a configuration, split into words as HAProxy splits it (src/tools.c, parse_line).
 
+use super::environment::Environment;
+
 /// A word of a configuration line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
-    /// The word without its quotes and escapes; variables stand in it as typed.
+    /// The word without its quotes and escapes; a variable whose value isn't known stands in it as typed.
     pub text: String,
-    /// Whether HAProxy puts the value of an environment variable into it: `"$NAME"`, `"${NAME}"`.
+    /// Whether HAProxy puts a value into it that isn't known here: `"$NAME"`, `"${NAME}"`.
     pub variable: Variable,
 }
 
-/// Whether a word holds a variable, so that its text isn't known here.
+/// Whether a word holds a variable whose value isn't known here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
     /// The text is what HAProxy sees.
@@ -20,7 +22,7 @@ pub(super) enum Variable {
 
 /// Splits a line. Spaces separate, `\` escapes, single quotes keep everything, double quotes everything but `\`
 /// and `$`, and `#` begins a comment. A quote that is not closed ends with the line (HAProxy refuses the line).
-pub(super) fn split(line: &str) -> Vec<Word> {
+pub(super) fn split(line: &str, environment: &Environment) -> Vec<Word> {
     #[derive(PartialEq)]
     enum Quote {
         None,
@@ -76,8 +78,11 @@ pub(super) fn split(line: &str) -> Vec<Word> {
             (c, Quote::None) if c.is_ascii_whitespace() || c == '\u{b}' => words.extend(word.take()),
             ('$', Quote::Double) => {
                 let word = word.get_or_insert_with(new);
-                word.text.push('$');
-                word.variable = Variable::Unexpanded;
+                let (typed, value) = environment.expand_quoted(&mut chars);
+                if value.is_none() {
+                    word.variable = Variable::Unexpanded;
+                }
+                word.text.push_str(value.as_ref().unwrap_or(&typed));
             }
             (c, _) => word.get_or_insert_with(new).text.push(c),
         }
@@ -96,7 +101,7 @@ mod tests {
     use super::*;
 
     fn texts(line: &str) -> Vec<String> {
-        split(line).into_iter().map(|word| word.text).collect()
+        split(line, &Environment::default()).into_iter().map(|word| word.text).collect()
     }
 
     #[test]
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn variables_are_flagged_where_haproxy_expands_them() {
-        let words = split(r#"bind "${ADDR}:80" "\$x" '$y' $z"#);
+        let words = split(r#"bind "${ADDR}:80" "\$x" '$y' $z"#, &Environment::default());
         let flagged: Vec<_> = words.iter().filter(|word| word.variable == Variable::Unexpanded).collect();
         assert_eq!(flagged.len(), 1);
         assert_eq!(flagged[0].text, "${ADDR}:80");

@@ -1,51 +1,78 @@
 //! The health of backends, the new one's compared with the old one's.
 //!
-//! Pure; called with the rows of `show stat` by the driver.
+//! Pure; called with the rows of `show stat` by the driver, in two steps: backends first, since there are few of them
+//! and HAProxy itself counts how many of their servers it uses; the servers only if some backend looks worse by that.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Kind, StatRow};
+use super::{Kind, ReplyError, StatRow};
+
+/// How many backends are compared: they are kept, at some 150 bytes each.
+const MAX_BACKENDS: usize = 200_000;
 
 /// The health of one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackendHealth {
     /// Whether it can serve at all, in HAProxy's own judgement; one without servers can.
     pub up: bool,
-    /// Servers that can take a connection.
+    /// Servers that HAProxy uses, by its own count.
+    pub usable: u32,
+    /// Servers that can take a connection, of those that were looked at.
     pub servers_up: u32,
-    /// All servers.
+    /// All servers that were looked at.
     pub servers_total: u32,
     /// Servers that somebody took out of service.
     pub servers_out: u32,
     /// The backend's own status.
-    pub status: String,
+    pub status: Box<str>,
 }
 
-/// Backends by name.
-pub type Health = BTreeMap<String, BackendHealth>;
+/// Backends as one process sees them, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health(BTreeMap<Box<str>, BackendHealth>);
 
-/// The health of every backend in these rows.
-#[must_use]
-pub fn health(rows: &[StatRow]) -> Health {
-    let mut health = Health::new();
-    for row in rows {
+impl Health {
+    /// Takes in a row: a backend's own, or that of a server of a backend that is known.
+    ///
+    /// # Errors
+    /// There are more than 200,000 backends.
+    pub fn take(&mut self, row: &StatRow<'_>) -> Result<(), ReplyError> {
         match row.kind {
             Kind::Backend => {
-                let backend = health.entry(row.proxy.clone()).or_default();
-                backend.up = row.is_up();
-                backend.status.clone_from(&row.status);
+                let (up, usable, status) = (row.is_up(), row.usable, (*row.status).into());
+                let health = BackendHealth { up, usable, status, ..BackendHealth::default() };
+                self.0.insert((*row.proxy).into(), health);
+                if self.0.len() > MAX_BACKENDS {
+                    return Err(ReplyError::TooManyBackends { limit: MAX_BACKENDS });
+                }
             }
             Kind::Server => {
-                let backend = health.entry(row.proxy.clone()).or_default();
-                backend.servers_total += 1;
-                backend.servers_up += u32::from(row.is_up());
-                backend.servers_out += u32::from(row.is_out());
+                if let Some(backend) = self.0.get_mut(&*row.proxy) {
+                    backend.servers_total += 1;
+                    backend.servers_up += u32::from(row.is_up());
+                    backend.servers_out += u32::from(row.is_out());
+                }
             }
             Kind::Frontend | Kind::Listener => {}
         }
+        Ok(())
     }
-    health
+
+    /// The backends and their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &BackendHealth)> {
+        self.0.iter().map(|(name, backend)| (&**name, backend))
+    }
+}
+
+/// Keeps only the backends of both that look worse in the new one before its servers were looked at: down where the
+/// old one's is up, or with fewer usable servers. False if none is left.
+pub fn suspects(old: &mut Health, new: &mut Health) -> bool {
+    old.0.retain(|name, old| {
+        new.0.get(name).is_some_and(|new| (old.up && !new.up) || new.usable < old.usable)
+    });
+    new.0.retain(|name, _| old.0.contains_key(name));
+    !old.0.is_empty()
 }
 
 /// A backend that the new one serves worse than the old one.
@@ -68,10 +95,10 @@ pub struct Worse {
 pub fn compare(old: &Health, new: &Health) -> Vec<Worse> {
     old.iter()
         .filter_map(|(backend, old)| {
-            let new = new.get(backend)?;
+            let new = new.0.get(backend)?;
             let wanted = old.servers_up.min(new.servers_total.saturating_sub(new.servers_out));
             let worse = (old.up && !new.up) || new.servers_up < wanted;
-            worse.then(|| Worse { backend: backend.clone(), old: old.clone(), new: new.clone() })
+            worse.then(|| Worse { backend: backend.to_owned(), old: old.clone(), new: new.clone() })
         })
         .collect()
 }
@@ -95,28 +122,56 @@ impl fmt::Display for Worse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::haproxy::runtime::stat;
+    use crate::haproxy::runtime::Statistics;
     use crate::haproxy::runtime::tests::STAT;
 
     fn servers(up: u32, total: u32, out: u32) -> Health {
         let status = if up > 0 { "UP" } else { "DOWN" };
         let app = BackendHealth {
             up: up > 0,
+            usable: up,
             servers_up: up,
             servers_total: total,
             servers_out: out,
             status: status.into(),
         };
-        Health::from([("app".into(), app)])
+        Health(BTreeMap::from([("app".into(), app)]))
+    }
+
+    fn read(health: &mut Health, wanted: Kind) {
+        let mut take = |row: &StatRow<'_>| if row.kind == wanted { health.take(row) } else { Ok(()) };
+        let mut statistics = Statistics::new();
+        statistics.take(STAT, &mut take).expect("statistics");
+        statistics.end(take).expect("statistics");
     }
 
     #[test]
     fn health_counts_servers() {
-        let health = health(&stat(STAT).expect("statistics"));
-        let app = &health["app"];
+        let mut health = Health::default();
+        read(&mut health, Kind::Server);
+        assert_eq!(health, Health::default(), "servers of no backend");
+        read(&mut health, Kind::Backend);
+        assert_eq!(health.0["app"].usable, 2);
+        read(&mut health, Kind::Server);
+        let app = &health.0["app"];
         assert_eq!((app.up, app.servers_up, app.servers_total, app.servers_out), (true, 2, 4, 1));
-        assert!(health["empty"].up);
-        assert_eq!(health.len(), 3);
+        assert!(health.0["empty"].up);
+        assert_eq!(health.iter().count(), 3);
+    }
+
+    #[test]
+    fn only_what_looks_worse_is_looked_at() {
+        let looks = |mut old: Health, mut new: Health| {
+            let any = suspects(&mut old, &mut new);
+            assert_eq!((any, old.0.len()), (!old.0.is_empty(), new.0.len()));
+            any
+        };
+        assert!(!looks(servers(2, 2, 0), servers(2, 2, 0)));
+        assert!(!looks(servers(0, 2, 0), servers(0, 2, 0)));
+        assert!(!looks(servers(2, 2, 0), Health::default()));
+        assert!(!looks(Health::default(), servers(0, 2, 0)));
+        assert!(looks(servers(2, 2, 0), servers(1, 2, 0)));
+        assert!(looks(servers(1, 2, 0), servers(0, 2, 0)));
     }
 
     #[test]
@@ -125,7 +180,7 @@ mod tests {
         assert_eq!(compare(&servers(0, 2, 0), &servers(0, 2, 0)), [], "it was down before");
         assert_eq!(compare(&servers(3, 3, 0), &servers(2, 3, 1)), [], "one was taken out");
         assert_eq!(compare(&servers(3, 3, 0), &servers(1, 1, 0)), [], "the configuration has fewer");
-        assert_eq!(compare(&servers(1, 1, 0), &Health::new()), [], "the configuration has it no more");
+        assert_eq!(compare(&servers(1, 1, 0), &Health::default()), [], "the configuration has it no more");
         assert_eq!(compare(&servers(1, 3, 0), &servers(2, 3, 0)), [], "better");
         let worse = compare(&servers(2, 2, 0), &servers(0, 2, 0));
         assert_eq!(worse[0].to_string(), "backend app: 0 of 2 servers up, the old one has 2");

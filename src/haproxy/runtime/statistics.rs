@@ -1,12 +1,27 @@
 //! The reply to `show stat`: a CSV text with a row for each frontend, backend and server.
 //!
-//! Pure; called with a reply by the driver. What the rows say of a backend's health is told by [`mod@super::health`].
+//! Pure; called by the driver with the reply as it comes, piece by piece: that of 50,000 servers has 20 MB, of which a
+//! row at a time is kept. What the rows say of a backend's health is told by [`mod@super::health`].
 
-use super::{EXCERPT, ReplyError, bounded, not_this};
+use std::borrow::Cow;
+
+use super::{EXCERPT, ReplyError, not_this};
 use crate::haproxy::alerts::sanitise;
+
+/// Asks for the backends alone: all proxies, the type's bit, all servers (management guide, `show stat`).
+pub const SHOW_BACKENDS: &str = "show stat -1 2 -1";
+
+/// Asks for the servers alone.
+pub const SHOW_SERVERS: &str = "show stat -1 4 -1";
 
 /// Names of proxies and servers are shown to people; longer ones are cut.
 const MAX_NAME: usize = 256;
+
+/// The longest row. The longest words of one, its name and the answer to its last check, have been in a buffer of
+/// HAProxy's each (`tune.bufsize`, 16 KiB).
+const MAX_ROW: usize = 64 << 10;
+
+const COMMAND: &str = "show stat";
 
 /// What a row of `show stat` is about (its `type` column).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,26 +36,20 @@ pub enum Kind {
     Listener,
 }
 
-/// A row of `show stat`.
+/// A row of `show stat`, as far as the comparison of backends needs it. Its texts are safe for terminals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatRow {
+pub struct StatRow<'a> {
     /// The proxy's name.
-    pub proxy: String,
-    /// The server's or listener's name; `FRONTEND` or `BACKEND` for the proxy itself.
-    pub server: String,
+    pub proxy: Cow<'a, str>,
     /// What the row is about.
     pub kind: Kind,
     /// `UP`, `DOWN`, `UP 1/3`, `MAINT`, `no check`, `OPEN`, …
-    pub status: String,
-    /// Servers in use, of a backend; whether it is one, of a server.
-    pub active: Option<u64>,
-    /// The same, for backup servers.
-    pub backup: Option<u64>,
-    /// Sessions now.
-    pub sessions: Option<u64>,
+    pub status: Cow<'a, str>,
+    /// Of a backend: its servers in use, backup servers too. Those of weight 0 are not (columns `act` and `bck`).
+    pub usable: u32,
 }
 
-impl StatRow {
+impl StatRow<'_> {
     /// Whether it can take a connection: `UP`, also on its way down (`UP 1/3`); `no check` and `OPEN` too.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -55,41 +64,165 @@ impl StatRow {
     }
 }
 
-/// Reads the reply to `show stat`. The columns are found by their names, which begin the reply; newer versions
-/// only add some.
-///
-/// # Errors
-/// The reply has no such header, or a row breaks its own quoting or lacks a name, a type or a status.
-pub fn stat(reply: &[u8]) -> Result<Vec<StatRow>, ReplyError> {
-    const COMMAND: &str = "show stat";
-    let text = bounded(reply)?;
-    let body = text.trim_start().strip_prefix("# ").ok_or_else(|| not_this(COMMAND, reply))?;
-    let mut records = Records { rest: body };
-    let header = records.next().ok_or_else(|| not_this(COMMAND, reply))??;
-    let column = |field: &'static str| {
-        header.iter().position(|name| name == field).ok_or(ReplyError::Field {
-            command: COMMAND,
-            field,
-            excerpt: String::new(),
-        })
-    };
-    let (proxy, server, kind, status) =
-        (column("pxname")?, column("svname")?, column("type")?, column("status")?);
-    let (active, backup, sessions) = (column("act").ok(), column("bck").ok(), column("scur").ok());
+/// Reads the reply to `show stat` as it comes. The columns are found by their names, which begin the reply; newer
+/// versions only add some.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    columns: Option<Columns>,
+    /// The beginning of a row, the rest of which has not come yet.
+    begun: Vec<u8>,
+    /// Whether that ends within quotes: a line end there is none of the row.
+    quoted: bool,
+    /// Whether an empty line has ended the reply.
+    ended: bool,
+}
 
-    let mut rows = Vec::new();
-    for record in records {
-        let record = record?;
-        let value = |field: &'static str, at: usize| {
-            record.get(at).map(String::as_str).ok_or_else(|| ReplyError::Field {
+impl Statistics {
+    /// Before the first piece.
+    #[must_use]
+    pub fn new() -> Self {
+        Statistics::default()
+    }
+
+    /// Takes in the next piece of the reply, and gives `each` the rows that are whole with it.
+    ///
+    /// # Errors
+    /// The reply does not begin with such columns; a row breaks its own quoting, is longer than 64 KiB, or lacks a
+    /// name, a type or a status; whatever `each` gives.
+    pub fn take(
+        &mut self,
+        mut piece: &[u8],
+        mut each: impl FnMut(&StatRow<'_>) -> Result<(), ReplyError>,
+    ) -> Result<(), ReplyError> {
+        while let Some(end) = piece.iter().position(|byte| *byte == b'\n').filter(|_| !self.ended) {
+            let (line, rest) = piece.split_at(end + 1);
+            piece = rest;
+            if self.begun.is_empty() && !breaks_quotes(line) {
+                self.row(line, &mut each)?;
+                continue;
+            }
+            self.begin(line)?;
+            if !self.quoted {
+                let row = std::mem::take(&mut self.begun);
+                self.row(&row, &mut each)?;
+            }
+        }
+        if self.ended { Ok(()) } else { self.begin(piece) }
+    }
+
+    /// The reply has ended. The last row counts also if it has no line end.
+    ///
+    /// # Errors
+    /// As [`Statistics::take`].
+    pub fn end(
+        mut self,
+        mut each: impl FnMut(&StatRow<'_>) -> Result<(), ReplyError>,
+    ) -> Result<(), ReplyError> {
+        let row = std::mem::take(&mut self.begun);
+        if !row.is_empty() && !self.ended {
+            self.row(&row, &mut each)?;
+        }
+        if self.columns.is_some() { Ok(()) } else { Err(not_this(COMMAND, &row)) }
+    }
+
+    fn begin(&mut self, part: &[u8]) -> Result<(), ReplyError> {
+        self.begun.extend_from_slice(part);
+        self.quoted ^= breaks_quotes(part);
+        bounded(&self.begun)
+    }
+
+    fn row(
+        &mut self,
+        row: &[u8],
+        each: &mut impl FnMut(&StatRow<'_>) -> Result<(), ReplyError>,
+    ) -> Result<(), ReplyError> {
+        bounded(row)?;
+        let row = row.strip_suffix(b"\n").unwrap_or(row);
+        let row = row.strip_suffix(b"\r").unwrap_or(row);
+        match &self.columns {
+            None if row.trim_ascii().is_empty() => Ok(()),
+            None => {
+                self.columns = Some(Columns::read(row)?);
+                Ok(())
+            }
+            Some(_) if row.is_empty() => {
+                self.ended = true;
+                Ok(())
+            }
+            Some(columns) => each(&columns.row(&String::from_utf8_lossy(row))?),
+        }
+    }
+}
+
+fn bounded(row: &[u8]) -> Result<(), ReplyError> {
+    if row.len() > MAX_ROW {
+        return Err(ReplyError::RowTooLong { excerpt: sanitise(row, EXCERPT) });
+    }
+    Ok(())
+}
+
+/// Whether quotes are opened and not closed here, or the other way round. A field is in double quotes that holds a
+/// comma, a quote or a line end; a quote in it is doubled (src/tools.c, csv_enc).
+fn breaks_quotes(part: &[u8]) -> bool {
+    !part.iter().filter(|byte| **byte == b'"').count().is_multiple_of(2)
+}
+
+/// Which of the columns hold what.
+#[derive(Clone, Copy, Debug)]
+struct Columns {
+    proxy: usize,
+    kind: usize,
+    status: usize,
+    active: Option<usize>,
+    backup: Option<usize>,
+}
+
+impl Columns {
+    fn read(row: &[u8]) -> Result<Columns, ReplyError> {
+        let header = String::from_utf8_lossy(row);
+        let names = header.trim_start().strip_prefix("# ").ok_or_else(|| not_this(COMMAND, row))?;
+        let column = |name: &'static str| names.split(',').position(|one| one == name);
+        let needed = |field| {
+            column(field).ok_or(ReplyError::Field { command: COMMAND, field, excerpt: String::new() })
+        };
+        Ok(Columns {
+            proxy: needed("pxname")?,
+            kind: needed("type")?,
+            status: needed("status")?,
+            active: column("act"),
+            backup: column("bck"),
+        })
+    }
+
+    fn row<'a>(&self, row: &'a str) -> Result<StatRow<'a>, ReplyError> {
+        let (mut proxy, mut kind, mut status) = (None, None, None);
+        let mut usable = 0_u32;
+        let last = [Some(self.proxy), Some(self.kind), Some(self.status), self.active, self.backup];
+        let last = last.into_iter().flatten().max().unwrap_or_default();
+        let mut rest = Some(row);
+        for at in 0..=last {
+            let Some(text) = rest else { break };
+            let (value, after) = field(text)?;
+            if Some(at) == self.active || Some(at) == self.backup {
+                usable = usable.saturating_add(value.parse().unwrap_or(0));
+            }
+            let place = match at {
+                _ if at == self.proxy => &mut proxy,
+                _ if at == self.kind => &mut kind,
+                _ if at == self.status => &mut status,
+                _ => &mut None,
+            };
+            *place = Some(value);
+            rest = after;
+        }
+        let missing = |field, value: Option<Cow<'a, str>>| {
+            value.ok_or_else(|| ReplyError::Field {
                 command: COMMAND,
                 field,
-                excerpt: sanitise(record.join(",").as_bytes(), EXCERPT),
+                excerpt: sanitise(row.as_bytes(), EXCERPT),
             })
         };
-        let number =
-            |at: Option<usize>| at.and_then(|at| record.get(at)).and_then(|value| value.parse().ok());
-        let kind = match value("type", kind)? {
+        let kind = match &*missing("type", kind)? {
             "0" => Kind::Frontend,
             "1" => Kind::Backend,
             "2" => Kind::Server,
@@ -99,64 +232,31 @@ pub fn stat(reply: &[u8]) -> Result<Vec<StatRow>, ReplyError> {
                 return Err(ReplyError::Field { command: COMMAND, field: "type", excerpt });
             }
         };
-        let name = |word: &str| sanitise(word.as_bytes(), MAX_NAME);
-        rows.push(StatRow {
-            proxy: name(value("pxname", proxy)?),
-            server: name(value("svname", server)?),
+        Ok(StatRow {
+            proxy: safe(missing("pxname", proxy)?),
             kind,
-            status: name(value("status", status)?),
-            active: number(active),
-            backup: number(backup),
-            sessions: number(sessions),
-        });
-    }
-    Ok(rows)
-}
-
-/// The records of a CSV text up to its first empty line: fields in double quotes where they hold a comma, a quote
-/// or a line end, the quote doubled (src/tools.c, csv_enc).
-struct Records<'a> {
-    rest: &'a str,
-}
-
-impl Iterator for Records<'_> {
-    type Item = Result<Vec<String>, ReplyError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() || self.rest.starts_with('\n') || self.rest.starts_with("\r\n") {
-            return None;
-        }
-        let mut record = Vec::new();
-        loop {
-            let (field, after) = match field(self.rest) {
-                Ok(read) => read,
-                Err(error) => {
-                    self.rest = "";
-                    return Some(Err(error));
-                }
-            };
-            record.push(field);
-            if let Some(after) = after.strip_prefix(',') {
-                self.rest = after;
-            } else {
-                let after = after.strip_prefix('\r').unwrap_or(after);
-                self.rest = after.strip_prefix('\n').unwrap_or(after);
-                return Some(Ok(record));
-            }
-        }
+            status: safe(missing("status", status)?),
+            usable,
+        })
     }
 }
 
-/// One field, and what follows it: a comma, a line end or nothing.
-fn field(text: &str) -> Result<(String, &str), ReplyError> {
-    let Some(mut quoted) = text.strip_prefix('"') else {
-        let end = text.find([',', '\n']).unwrap_or(text.len());
-        return Ok((text[..end].trim_end_matches('\r').to_owned(), &text[end..]));
-    };
+/// Safe for terminals, and no copy if it is so already.
+fn safe(word: Cow<'_, str>) -> Cow<'_, str> {
+    let harmless = word.len() <= MAX_NAME && word.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if harmless { word } else { Cow::Owned(sanitise(word.as_bytes(), MAX_NAME)) }
+}
+
+/// One field, and what follows the comma after it; `None` after the last.
+fn field(text: &str) -> Result<(Cow<'_, str>, Option<&str>), ReplyError> {
     let broken = || ReplyError::Field {
-        command: "show stat",
+        command: COMMAND,
         field: "closing quote",
         excerpt: sanitise(text.as_bytes(), EXCERPT),
+    };
+    let Some(mut quoted) = text.strip_prefix('"') else {
+        let (value, after) = text.split_once(',').map_or((text, None), |(value, after)| (value, Some(after)));
+        return Ok((Cow::Borrowed(value), after));
     };
     let mut value = String::new();
     loop {
@@ -167,8 +267,8 @@ fn field(text: &str) -> Result<(String, &str), ReplyError> {
                 value.push('"');
                 quoted = more;
             }
-            None if after.is_empty() || after.starts_with([',', '\n', '\r']) => return Ok((value, after)),
-            None => return Err(broken()),
+            None if after.is_empty() => return Ok((Cow::Owned(value), None)),
+            None => return Ok((Cow::Owned(value), Some(after.strip_prefix(',').ok_or_else(broken)?))),
         }
     }
 }
@@ -178,19 +278,38 @@ mod tests {
     use super::*;
     use crate::haproxy::runtime::tests::STAT;
 
+    /// The rows of a reply that comes in pieces of so many bytes.
+    fn rows(reply: &[u8], piece: usize) -> Result<Vec<(String, Kind, String, u32)>, ReplyError> {
+        let mut rows = Vec::new();
+        let mut each = |row: &StatRow<'_>| {
+            rows.push((row.proxy.to_string(), row.kind, row.status.to_string(), row.usable));
+            Ok(())
+        };
+        let mut statistics = Statistics::new();
+        for piece in reply.chunks(piece) {
+            statistics.take(piece, &mut each)?;
+        }
+        statistics.end(each)?;
+        Ok(rows)
+    }
+
     #[test]
-    fn statistics_are_read_by_their_header() {
-        let rows = stat(STAT).expect("statistics");
-        assert_eq!(rows.len(), 8);
-        assert_eq!((rows[0].kind, rows[0].is_up()), (Kind::Frontend, true));
-        assert_eq!(rows[1].proxy, "a,\"b");
-        assert_eq!((rows[4].sessions, rows[4].status.as_str()), (Some(7), "no check"));
+    fn statistics_are_read_by_their_header_however_they_come() {
+        let whole = rows(STAT, STAT.len()).expect("statistics");
+        assert_eq!(whole.len(), 8);
+        assert_eq!(whole[1].0, "a,\"b");
+        assert_eq!((whole[2].1, whole[2].2.as_str()), (Kind::Server, "DOWN"));
+        assert_eq!((whole[6].1, whole[6].3), (Kind::Backend, 2));
+        for piece in 1..100 {
+            assert_eq!(rows(STAT, piece).as_ref(), Ok(&whole), "in pieces of {piece}");
+        }
     }
 
     #[test]
     fn broken_statistics_are_refused() {
         for reply in [
             "",
+            "\n\n",
             "Permission denied\n",
             "# pxname,svname\n",
             "# pxname,svname,status,type\na,b,UP,9\n",
@@ -198,12 +317,20 @@ mod tests {
             "# pxname,svname,status,type\n\"a,b,UP,2\n",
             "# pxname,svname,status,type\n\"a\"x,b,UP,2\n",
         ] {
-            assert!(stat(reply.as_bytes()).is_err(), "{reply:?} was read");
+            for piece in [1, 1000] {
+                assert!(rows(reply.as_bytes(), piece).is_err(), "{reply:?} was read");
+            }
         }
-        assert_eq!(
-            stat(b"# pxname,svname,status,type\n\n> "),
-            Ok(vec![]),
-            "the prompt of an interactive session"
-        );
+        let ended = b"# pxname,svname,status,type\r\n\r\na,b\n";
+        assert_eq!(rows(ended, 7), Ok(vec![]), "an empty line is the end");
+    }
+
+    #[test]
+    fn a_row_has_its_bound() {
+        let mut statistics = Statistics::new();
+        let mut take = |piece: &[u8]| statistics.take(piece, |_| Ok(()));
+        take(b"# pxname,svname,status,type,last_chk\na,b,UP,2,\"").expect("the beginning of a row");
+        let error = (0..MAX_ROW).find_map(|_| take(b"x\n").err()).expect("it never ends");
+        assert!(matches!(error, ReplyError::RowTooLong { .. }), "{error}");
     }
 }

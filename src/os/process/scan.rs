@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// How much of a command line is read: a list of pids after `-sf` may be long, the kernel allows megabytes.
+/// How much of a command line, or of an environment, is read: a list of pids after `-sf` may be long, the kernel allows
+/// megabytes.
 pub(super) const LONGEST_COMMAND_LINE: u64 = 1 << 20;
 
 /// The pids of all processes that can be seen.
@@ -55,6 +56,22 @@ pub(super) fn command_line(pid: u32) -> io::Result<Vec<OsString>> {
     Ok(text.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec())).collect())
 }
 
+/// The environment that `pid` was started with: names and values. What has no name or is cut off is passed over.
+///
+/// It is what stands where the kernel put it at the exec: a process does not change it by setenv(3), and can by writing
+/// there.
+pub(super) fn environment(pid: u32) -> io::Result<Vec<(OsString, OsString)>> {
+    let mut text = Vec::new();
+    File::open(format!("/proc/{pid}/environ"))?.take(LONGEST_COMMAND_LINE).read_to_end(&mut text)?;
+    let whole = text.iter().rposition(|byte| *byte == 0).map_or(&[][..], |end| &text[..end]);
+    let pair = |entry: &[u8]| {
+        let equals = entry.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
+        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        Some((text(&entry[..equals]), text(&entry[equals + 1..])))
+    };
+    Ok(whole.split(|byte| *byte == 0).filter_map(pair).collect())
+}
+
 /// The short name of `pid`, made printable.
 pub(in crate::os) fn comm(pid: u32) -> io::Result<String> {
     let mut name = Vec::new();
@@ -69,6 +86,22 @@ mod tests {
     use crate::os::process::myself;
     use crate::os::spawn::{Command, spawn};
     use std::time::Duration;
+
+    #[test]
+    fn an_environment_is_read_as_it_was_given() {
+        let set = |name: &str, value: &str| (name.into(), Some(value.into()));
+        let env = vec![set("HARELOAD_TEST_A", "1=2"), set("HARELOAD_TEST_B", ""), ("PATH".into(), None)];
+        let command = Command { env, ..Command::new("/bin/sleep").arg("60") };
+        let process = spawn(&command).unwrap().process;
+        let read = environment(process.pid()).unwrap();
+        let value = |name: &str| read.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_os_str());
+        assert_eq!(value("HARELOAD_TEST_A"), Some(OsStr::new("1=2")));
+        assert_eq!(value("HARELOAD_TEST_B"), Some(OsStr::new("")));
+        assert_eq!(value("PATH"), None);
+        process.signal(9).unwrap();
+        process.wait_within(Duration::from_secs(5)).unwrap();
+        assert!(environment(process.pid()).unwrap_or_default().is_empty());
+    }
 
     #[test]
     fn a_child_is_found_by_its_parent_and_by_its_argument() {

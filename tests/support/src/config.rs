@@ -19,6 +19,7 @@ pub const LARGE_BYTES: usize = 12_000;
 pub struct Config {
     marker: String,
     binds: Vec<SocketAddr>,
+    shards: Option<u32>,
     globals: Vec<String>,
     defaults: Vec<String>,
     frontend_lines: Vec<String>,
@@ -57,6 +58,13 @@ impl Config {
     #[must_use]
     pub fn frontend_at(mut self, address: SocketAddr) -> Config {
         self.binds.push(address);
+        self
+    }
+
+    /// Each of its addresses has several sockets (HAProxy ≥ 2.5), and there are as many threads.
+    #[must_use]
+    pub fn shards(mut self, shards: u32) -> Config {
+        self.shards = Some(shards);
         self
     }
 
@@ -145,7 +153,8 @@ impl Config {
     /// The text, for an admin socket at `admin` and a large answer kept in the file `large`.
     #[must_use]
     pub fn text(&self, admin: &Path, large: &Path) -> String {
-        let mut text = String::from("global\n    nbthread 1\n    maxconn 4000\n");
+        let threads = self.shards.unwrap_or(1);
+        let mut text = format!("global\n    nbthread {threads}\n    maxconn 4000\n");
         let socket = format!("    stats socket {} mode 600 level admin", admin.display());
         match self.admin {
             Admin::None => {}
@@ -157,7 +166,8 @@ impl Config {
         lines(&mut text, &self.defaults);
         text += "\nfrontend test\n";
         for bind in &self.binds {
-            let _ = writeln!(text, "    bind {bind}");
+            let shards = self.shards.map_or_else(String::new, |shards| format!(" shards {shards}"));
+            let _ = writeln!(text, "    bind {bind}{shards}");
         }
         lines(&mut text, &self.frontend_lines);
         let marker = &self.marker;

@@ -1,0 +1,23 @@
+//! What the next one inherits of the running one's environment.
+//!
+//! A reload is typed in another shell, or runs from cron or a hook, than the one that HAProxy was started from: a
+//! configuration that uses its variables would be refused there. Called for a start and for a check.
+
+use std::ffi::OsString;
+
+use crate::haproxy::environment::{Author, is_passed_on};
+use crate::os::privilege;
+use crate::os::process::Process;
+
+/// The variables of `old`'s environment that a program which we start gets, in the form of a command: those that we do
+/// not have ourselves. None if it can't be read.
+pub(super) fn of(old: &Process) -> Vec<(OsString, Option<OsString>)> {
+    let author = match old.euid() {
+        Ok(euid) if euid == privilege::euid() => Author::Peer,
+        _ => Author::Other,
+    };
+    let all = old.environment().unwrap_or_default().into_iter();
+    all.filter(|(name, _)| is_passed_on(name, author) && std::env::var_os(name).is_none())
+        .map(|(name, value)| (name, Some(value)))
+        .collect()
+}
