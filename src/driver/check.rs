@@ -213,7 +213,6 @@ mod tests {
             ("chroot /nonexistent", WEB, "chroot-missing"),
             ("chroot /etc/passwd", WEB, "chroot-no-directory"),
             ("maxconn 900000000", WEB, "descriptor-limit"),
-            ("pidfile /nonexistent/p", WEB, "directory-missing"),
             ("stats socket /nonexistent/s", WEB, "directory-missing"),
             ("", "frontend web\n bind /nonexistent/w", "directory-missing"),
             (
@@ -227,6 +226,25 @@ mod tests {
             let checked = checked(&room).await;
             assert!(codes(&checked).contains(&code) && checked.config_ok, "{code}: {checked:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_alert_of_a_valid_configuration_is_no_error() {
+        let twice = room("an_alert_of_a_valid_configuration_is_no_error", "maxconn 9\nmaxconn 8", WEB);
+        let Some(room) = twice else { return };
+        let checked = checked(&room).await;
+        assert_eq!((codes(&checked), checked.passed()), (vec!["syntax"], true), "{checked:?}");
+        assert_eq!(checked.findings[0].level, Level::Warning);
+        assert_eq!(checked.findings[0].cause, "haproxy -c warns of it");
+    }
+
+    #[tokio::test]
+    async fn what_may_not_count_is_no_error() {
+        let block = ".if defined(NO_SUCH)\nchroot /nonexistent\n.endif\nchroot /";
+        let Some(room) = room("what_may_not_count_is_no_error", block, WEB) else { return };
+        let checked = checked(&room).await;
+        assert_eq!((codes(&checked), checked.passed()), (vec!["chroot-missing"], true), "{checked:?}");
+        assert!(checked.findings[0].cause.contains("only if HAProxy takes the .if"), "{checked:?}");
     }
 
     #[tokio::test]
