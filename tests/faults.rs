@@ -28,7 +28,7 @@ mod state;
 use std::process::ExitCode;
 
 use hareload_testkit::anyhow::Result;
-use hareload_testkit::caps::Caps;
+use hareload_testkit::caps::{Caps, Need};
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
 
@@ -37,7 +37,7 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 type Fault = fn(&Haproxy) -> Result<()>;
 
 /// Faults of the new one and of the listeners, on every version.
-const STARTS: [(&str, Fault); 23] = [
+const STARTS: [(&str, Fault); 25] = [
     ("syntax_error", start::syntax_error),
     ("configuration_missing", start::configuration_missing),
     ("chroot_missing", start::chroot_missing),
@@ -51,6 +51,8 @@ const STARTS: [(&str, Fault); 23] = [
     ("address_not_here", start::address_not_here),
     ("probe_fails::shared", proof::probe_fails_shared),
     ("probe_fails::trial", proof::probe_fails_trial),
+    ("new_frozen::shared", proof::new_frozen_shared),
+    ("new_frozen::trial", proof::new_frozen_trial),
     ("new_killed_when_bound::shared", death::new_killed_when_bound),
     ("new_killed_when_live::shared", death::new_killed_when_live),
     ("new_killed_alone::trial", death::new_killed_alone),
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         trials.extend(STARTS.map(|(name, fault)| caps.on_branch(branch, name, fault)));
     }
     trials.extend(OTHERS.map(|(name, fault)| caps.on_branch((2, 6), name, fault)));
+    trials.push(caps.on_branch_with((2, 6), "pidfile::recycled", &[Need::ChosenPids], pidfile::recycled));
     let mut arguments = Arguments::from_args();
     // How fast a fault is told is measured, and each has processes and threads of its own.
     arguments.test_threads.get_or_insert(1);

@@ -9,7 +9,7 @@ use hareload_testkit::anyhow::{Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
-use hareload_testkit::process::{Running, lives};
+use hareload_testkit::process::{self, Running, lives};
 
 use crate::scene::{DEADLINE, Scene, said};
 
@@ -105,4 +105,33 @@ pub(crate) fn names_another_instance(haproxy: &Haproxy) -> Result<()> {
     said(scene.hareload().run()?.expect_code(0)?, &["another pidfile", "adopted pid"])?;
     ensure!(other.serving_generation()? == "other", "the other instance was harmed");
     scene.handed_over()
+}
+
+/// The pid that the records and the pidfile name was given to another program, be it one that is called haproxy too.
+pub(crate) fn recycled(haproxy: &Haproxy) -> Result<()> {
+    for name in ["sleep", "haproxy"] {
+        let scene = Scene::between(haproxy, |config| config)?;
+        scene.hareload().run()?.expect_code(0)?;
+        let instance = &scene.stage.instance;
+        let pid = instance.pid()?;
+        scene.load.stop()?.expect_lossless()?;
+        instance.kill_all()?;
+        let program = instance.dir().join("own-bin").join(name);
+        fs::create_dir(instance.dir().join("own-bin"))?;
+        fs::copy("/bin/sleep", &program)?;
+        let stranger = process::start_as(pid, || {
+            let mut command = Command::new(&program);
+            command.arg("600");
+            command
+        })?;
+        let refused = scene.stage.hareload().arg("-v").run()?.expect_code(7)?;
+        said(refused, &["refused, nothing was touched", &format!("names pid {pid}")])?;
+        scene.stage.hareload().verb("recover").run()?.expect_code(0)?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        ensure!(status.contains("State:\tS"), "the stranger does not sleep any more: {status}");
+        ensure!(instance.pid()? == pid, "the pidfile was touched");
+        ensure!(instance.haproxies().iter().all(|one| *one == pid), "one was started");
+        drop(stranger);
+    }
+    Ok(())
 }

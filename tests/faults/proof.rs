@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use hareload_testkit::anyhow::Result;
 use hareload_testkit::haproxies::Haproxy;
 
-use crate::scene::{Scene, plain, said};
+use crate::scene::{Scene, few_lost, plain, said};
 
 pub(crate) fn probe_fails_shared(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
@@ -39,4 +39,23 @@ pub(crate) fn health_worse(haproxy: &Haproxy) -> Result<()> {
     said(result, &["goes on serving", "backend app"])?;
     drop(server);
     scene.unharmed()
+}
+
+/// A new one that hears no signal: a harder word than *retire* and *stop* ends it. What it has accepted is lost with it.
+fn new_frozen(haproxy: &Haproxy, way: &str) -> Result<()> {
+    let scene = Scene::between(haproxy, |config| config)?;
+    let freeze = "exec:kill -STOP $HARELOAD_NEW_PID; exit 1";
+    let result = scene.hareload().args(["--handover", way, "--probe", freeze]).run()?.expect_code(150)?;
+    said(result, &["goes on serving", "probe", "tells the new one to kill"])?;
+    scene.old_serves()?;
+    // All that came between its freezing and the way back, at the rate of the load.
+    few_lost(scene.load, 20)
+}
+
+pub(crate) fn new_frozen_shared(haproxy: &Haproxy) -> Result<()> {
+    new_frozen(haproxy, "shared")
+}
+
+pub(crate) fn new_frozen_trial(haproxy: &Haproxy) -> Result<()> {
+    new_frozen(haproxy, "trial")
 }

@@ -2,6 +2,7 @@
 //!
 //! Called by the tests' `main`, which builds its trials with [`Caps::on_branch`] and [`Caps::trial`].
 
+use std::fs::OpenOptions;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::haproxies::{self, Haproxy};
 use crate::netns;
+use crate::process;
 
 /// What a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum Need {
     Branch(u32, u32),
     /// Copying descriptors of another process.
     PidfdGetfd,
+    /// Saying which pid the next process gets.
+    ChosenPids,
 }
 
 /// What this machine gives to tests.
@@ -36,6 +40,8 @@ pub struct Caps {
     pub netns: bool,
     /// Can a child's descriptors be copied (Linux 5.6, and no seccomp filter or Yama in the way)?
     pub pidfd_getfd: bool,
+    /// Can it be said which pid comes next ([`crate::process::LAST_PID`])?
+    pub chosen_pids: bool,
     /// The HAProxies that `tests/haproxies.sh` has unpacked, oldest first.
     pub haproxies: Vec<Haproxy>,
     /// The machine's own HAProxy.
@@ -50,6 +56,7 @@ impl Caps {
             root: geteuid().is_root(),
             netns: netns::possible(),
             pidfd_getfd: can_copy_descriptors(),
+            chosen_pids: OpenOptions::new().write(true).open(process::LAST_PID).is_ok(),
             haproxies: haproxies::all(),
             system: haproxies::system(),
         }
@@ -69,13 +76,22 @@ impl Caps {
                 (!self.haproxies.iter().any(has)).then(|| format!("no haproxy {major}.{minor}"))
             }
             Need::PidfdGetfd => (!self.pidfd_getfd).then(|| "no pidfd_getfd".to_owned()),
+            Need::ChosenPids => (!self.chosen_pids).then(|| "pids can't be chosen".to_owned()),
         };
         let missing: Vec<String> = needs.iter().filter_map(lacks).collect();
         (!missing.is_empty()).then(|| missing.join(", "))
     }
 
     /// A test with a HAProxy of this branch, as root in a network namespace of its own: `<version>::<name>`.
-    pub fn on_branch<F>(&self, (major, minor): (u32, u32), name: &str, test: F) -> Trial
+    pub fn on_branch<F>(&self, branch: (u32, u32), name: &str, test: F) -> Trial
+    where
+        F: FnOnce(&Haproxy) -> Result<()> + Send + 'static,
+    {
+        self.on_branch_with(branch, name, &[], test)
+    }
+
+    /// The same, of a test that needs more than that.
+    pub fn on_branch_with<F>(&self, (major, minor): (u32, u32), name: &str, more: &[Need], test: F) -> Trial
     where
         F: FnOnce(&Haproxy) -> Result<()> + Send + 'static,
     {
@@ -83,6 +99,7 @@ impl Caps {
         let version =
             haproxy.as_ref().map_or_else(|| format!("{major}.{minor}"), |found| found.version.to_string());
         let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(major, minor)];
+        let needs = [&needs, more].concat();
         self.trial(&format!("{version}::{name}"), &needs, move || {
             let haproxy = haproxy.context("no such HAProxy")?;
             netns::run_in_netns(|_| test(&haproxy))
@@ -124,7 +141,14 @@ mod tests {
     use super::*;
 
     fn nothing() -> Caps {
-        Caps { root: false, netns: false, pidfd_getfd: false, haproxies: Vec::new(), system: None }
+        Caps {
+            root: false,
+            netns: false,
+            pidfd_getfd: false,
+            chosen_pids: false,
+            haproxies: Vec::new(),
+            system: None,
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::waiting::until;
+
 /// How a command ended.
 #[derive(Debug, Clone)]
 pub struct RunResult {
@@ -126,6 +128,34 @@ impl Drop for Running {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Where the kernel keeps the pid that was given last; the next one is looked for from there on. Writable with
+/// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN; proc_sys_kernel(5).
+pub const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
+/// By when a process that was killed is reaped.
+const REAPED: Duration = Duration::from_secs(10);
+
+/// How often a pid is tried to be had: others start processes as well.
+const RECYCLINGS: u32 = 200;
+
+/// Starts a command with the pid of a process that is gone. `command` makes it anew for each attempt.
+///
+/// # Errors
+/// When the pid can't be had, since it can't be chosen, or since somebody else has it.
+pub fn start_as(pid: u32, command: impl Fn() -> Command) -> Result<Running> {
+    // A zombie has its pid until it is reaped, by whoever adopted it.
+    let entry = PathBuf::from(format!("/proc/{pid}"));
+    until(REAPED, "a pid to be free", || (!entry.exists()).then_some(()))?;
+    for _ in 0..RECYCLINGS {
+        fs::write(LAST_PID, (pid - 1).to_string()).context("can't choose a pid")?;
+        let running = Running::start(command())?;
+        if running.pid() == pid {
+            return Ok(running);
+        }
+    }
+    bail!("pid {pid} could not be had in {RECYCLINGS} attempts")
 }
 
 /// Runs a command to its end.
