@@ -166,6 +166,7 @@ fn main() -> ExitCode {
         }
         trials.push(caps.on_branch(branch, "holder_is_named", holder_is_named));
         trials.push(caps.on_branch(branch, "no_privilege", no_privilege));
+        trials.push(caps.on_branch(branch, "variables_of_the_running_one", variables_of_the_running_one));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -284,6 +285,20 @@ fn holder_is_named(haproxy: &Haproxy) -> Result<()> {
     let holder = format!("127.0.0.1:9202 is held by pid {} ({})", std::process::id(), comm.trim_end());
     ensure!(message == holder, "{message}, not {holder}");
     ensure!(told["findings"][0]["line"] == 3, "{told}");
+    Ok(())
+}
+
+/// What the running one has and we have not, a reload would give to the next one.
+fn variables_of_the_running_one(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::new(haproxy, "chroot \"${ROOT-/no-such-jail}\"", WEB)?;
+    let without = || {
+        let mut command = scene.check().command();
+        command.env_remove("ROOT").arg("-f").arg(scene.config());
+        process::run(command, DEADLINE)
+    };
+    without()?.expect_code(6)?;
+    ensure!(scene.start()? == Serves, "HAProxy does not start");
+    without()?.expect_code(0)?;
     Ok(())
 }
 
