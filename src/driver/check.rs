@@ -4,6 +4,7 @@
 //! the command line. `-c` never looks at chroot, identity, limits, addresses or directories, and some of these end
 //! a new HAProxy only after it has told the old one to leave.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -84,10 +85,7 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
         let cause = "what only hareload looks for was not looked for in it";
         Finding::new(Level::Warning, "config-unread", error.to_string(), cause)
     }));
-    // what `haproxy -c` has just had, and what a reload from here gives the new one
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok())));
-    let config = texts.config_in(Environment::of(environment));
+    let config = texts.config_in(environment(request));
     let version = verdict::version(request).await;
     let subject = Subject { request, config: &config, texts: &texts, version: version.as_ref() };
     for finding in host::findings(&subject).into_iter().chain(listening::findings(&subject)) {
@@ -108,6 +106,21 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
+}
+
+/// What `haproxy -c` gets, and what a reload from here gives the new one.
+fn environment(request: &CheckRequest) -> Environment {
+    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    for (name, value) in &request.inherited {
+        match value {
+            Some(value) => variables.insert(name.clone(), value.clone()),
+            None => variables.remove(name),
+        };
+    }
+    let known = variables.into_iter();
+    Environment::of(
+        known.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
+    )
 }
 
 /// What is held against the host.
@@ -213,7 +226,6 @@ mod tests {
             ("chroot /nonexistent", WEB, "chroot-missing"),
             ("chroot /etc/passwd", WEB, "chroot-no-directory"),
             ("maxconn 900000000", WEB, "descriptor-limit"),
-            ("pidfile /nonexistent/p", WEB, "directory-missing"),
             ("stats socket /nonexistent/s", WEB, "directory-missing"),
             ("", "frontend web\n bind /nonexistent/w", "directory-missing"),
             (
@@ -227,6 +239,25 @@ mod tests {
             let checked = checked(&room).await;
             assert!(codes(&checked).contains(&code) && checked.config_ok, "{code}: {checked:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_alert_of_a_valid_configuration_is_no_error() {
+        let twice = room("an_alert_of_a_valid_configuration_is_no_error", "maxconn 9\nmaxconn 8", WEB);
+        let Some(room) = twice else { return };
+        let checked = checked(&room).await;
+        assert_eq!((codes(&checked), checked.passed()), (vec!["syntax"], true), "{checked:?}");
+        assert_eq!(checked.findings[0].level, Level::Warning);
+        assert_eq!(checked.findings[0].cause, "haproxy -c warns of it");
+    }
+
+    #[tokio::test]
+    async fn what_may_not_count_is_no_error() {
+        let block = ".if defined(NO_SUCH)\nchroot /nonexistent\n.endif\nchroot /";
+        let Some(room) = room("what_may_not_count_is_no_error", block, WEB) else { return };
+        let checked = checked(&room).await;
+        assert_eq!((codes(&checked), checked.passed()), (vec!["chroot-missing"], true), "{checked:?}");
+        assert!(checked.findings[0].cause.contains("only if HAProxy takes the .if"), "{checked:?}");
     }
 
     #[tokio::test]

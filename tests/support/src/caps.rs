@@ -145,9 +145,9 @@ mod tests {
             root: false,
             netns: false,
             pidfd_getfd: false,
+            chosen_pids: false,
             haproxies: Vec::new(),
             system: None,
-            chosen_pids: false,
         }
     }
 
