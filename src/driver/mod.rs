@@ -19,6 +19,7 @@ mod members;
 mod pidfile;
 mod probe;
 mod proof;
+pub mod readings;
 pub mod records;
 mod recover;
 pub mod reload;
