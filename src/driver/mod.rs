@@ -26,6 +26,7 @@ pub mod reload;
 pub mod request;
 pub mod restart;
 pub mod start;
+pub mod status;
 mod steering;
 pub mod stop;
 pub mod subject;
