@@ -188,6 +188,8 @@ pub(super) enum Posture {
     Listens,
     /// It would at a word.
     Paused,
+    /// It does not, and has workers that do.
+    Master,
     /// It has closed what it listened on, or has not opened it yet.
     Deaf,
 }
@@ -198,6 +200,8 @@ pub(super) fn posture(process: &Process) -> Posture {
         Posture::Listens
     } else if is_paused(process) {
         Posture::Paused
+    } else if is_master(process) {
+        Posture::Master
     } else {
         Posture::Deaf
     }
@@ -516,5 +520,5 @@ impl Looking<'_> {
 
 /// Neither listens nor could at a word.
 fn is_deaf(process: &Process) -> bool {
-    posture(process) == Posture::Deaf
+    holds_no_listener(process) && !is_paused(process)
 }

@@ -56,8 +56,10 @@ impl Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// It is the one that the pidfile means, and it listens.
+    /// It is the one that the pidfile means, and it listens; of several that can't be told apart, each.
     Serving,
+    /// It is the master of one that serves, in master-worker mode.
+    Master,
     /// It does not listen, and would at a word: nobody serves.
     Paused,
     /// It is the new one of a handover that is not over.

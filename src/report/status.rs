@@ -102,6 +102,7 @@ fn cells(row: &Row) -> [String; 9] {
     let known = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     let role = match row.role {
         Role::Serving => "serving",
+        Role::Master => "master",
         Role::Paused => "paused",
         Role::Starting => "starting",
         Role::Beside => "beside",

@@ -38,7 +38,9 @@ pub(super) fn rows(
         let role = match Process::open(pid) {
             Ok(_) if number.is_some() && number == under_way => Role::Starting,
             Ok(process) => match find::posture(&process) {
-                Posture::Listens => Role::Beside,
+                Posture::Listens if old.is_some() => Role::Beside,
+                Posture::Listens => Role::Serving,
+                Posture::Master => Role::Master,
                 Posture::Paused => Role::Paused,
                 Posture::Deaf => Role::Draining,
             },
