@@ -23,8 +23,8 @@ use super::texts::Texts;
 mod seen;
 
 use seen::{
-    absolute, command_of, holds_no_listener, is_master, is_paused, of_lost_state, same_file, same_network,
-    settled,
+    absolute, command_of, holds_no_listener, is_master, is_paused, listens_early, of_lost_state, same_file,
+    same_network, settled,
 };
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
@@ -196,10 +196,10 @@ pub(super) enum Posture {
 
 /// What this process does.
 pub(super) fn posture(process: &Process) -> Posture {
-    if !holds_no_listener(process) {
-        Posture::Listens
-    } else if is_paused(process) {
+    if is_paused(process) {
         Posture::Paused
+    } else if !holds_no_listener(process) {
+        Posture::Listens
     } else if is_master(process) {
         Posture::Master
     } else {
@@ -520,5 +520,5 @@ impl Looking<'_> {
 
 /// Neither listens nor could at a word.
 fn is_deaf(process: &Process) -> bool {
-    holds_no_listener(process) && !is_paused(process)
+    !listens_early(process) && holds_no_listener(process) && !is_paused(process)
 }

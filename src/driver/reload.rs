@@ -28,7 +28,7 @@ use super::recover;
 use super::request::{Refused, Request};
 use super::texts::Texts;
 use super::timeline::Timeline;
-use super::ways::{self, Survey};
+use super::ways::{self, Extent, Survey};
 
 /// How long a trial lasts if nobody says otherwise: long enough for a crash at the first requests to show.
 const TRIAL: Duration = Duration::from_millis(200);
@@ -128,7 +128,7 @@ impl Held<'_> {
             let configs = self.configs(&old)?;
             pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
-            let survey = ways::choose(&old, &configs, &self.records, self.request.way).await?;
+            let survey = ways::choose(&old, &configs, &self.records, self.request.way, Extent::All).await?;
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
@@ -206,11 +206,11 @@ impl Held<'_> {
     }
 
     fn intend(&self) -> Result<Intention, Refused> {
-        self.intend_from(find::find(self.request, &self.records)?.old()?)
+        self.intend_from(find::find(self.request, &self.records)?.old()?, Extent::All)
     }
 
     /// What a reload would do about this old one.
-    pub(super) fn intend_from(&self, old: Old) -> Result<Intention, Refused> {
+    pub(super) fn intend_from(&self, old: Old, extent: Extent) -> Result<Intention, Refused> {
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
@@ -219,7 +219,8 @@ impl Held<'_> {
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let survey = runtime.block_on(ways::choose(&old, &configs, &self.records, self.request.way))?;
+        let survey =
+            runtime.block_on(ways::choose(&old, &configs, &self.records, self.request.way, extent))?;
         let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
         let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
         // How a paused one can be handed over shows once it listens.

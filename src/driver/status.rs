@@ -23,6 +23,7 @@ use super::records::{self, Records};
 use super::request::{Refused, Request};
 use super::subject;
 use super::timeline::Timeline;
+use super::ways::Extent;
 
 mod generations;
 
@@ -112,7 +113,7 @@ pub struct Status {
     pub generations: Vec<Row>,
     /// The last handover.
     pub last: Option<Account>,
-    /// What a reload would do now.
+    /// What a reload would do now, with the way that it would try first.
     pub next: Option<Intention>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
@@ -229,7 +230,7 @@ impl Looker {
             locked: clock::since_boot(),
             boot: clock::boot_id(),
         };
-        match held.intend_from(*old) {
+        match held.intend_from(*old, Extent::First) {
             Ok(intention) => status.next = Some(Intention { notes: Vec::new(), ..intention }),
             Err(refused) => status.notes.push(format!("a reload would be refused: {}", refused.why)),
         }

@@ -54,12 +54,22 @@ pub struct Survey {
 /// How long the old one may take to say who it is. A paused one does not answer at all.
 const INTRODUCTION: Duration = Duration::from_millis(500);
 
+/// How many ways are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All, to fall back on.
+    All,
+    /// The first alone: most others need a look at every socket.
+    First,
+}
+
 /// Chooses the ways to try, in order.
 pub async fn choose(
     old: &Old,
     configs: &[PathBuf],
     records: &Records<'_>,
     asked: Option<Way>,
+    extent: Extent,
 ) -> Result<Survey, Refused> {
     let (admin, version, private) = introduce(old, records).await;
     let mut ways = Vec::new();
@@ -98,6 +108,10 @@ pub async fn choose(
             }
             Err(_) => {}
         }
+    }
+    if extent == Extent::First && !ways.is_empty() && left_behind(old, version.as_ref()).is_none() {
+        ways.truncate(1);
+        return Ok(Survey { chosen: ways, admin, version });
     }
     if matches!(asked, None | Some(Way::Trial)) {
         match trial(old, &borrowing, version.as_ref()) {
@@ -151,6 +165,9 @@ pub async fn choose(
             }
             Err(_) => {}
         }
+    }
+    if extent == Extent::First {
+        ways.truncate(1);
     }
     Ok(Survey { chosen: ways, admin, version })
 }

@@ -171,7 +171,12 @@ impl Process {
 
     /// Whether its descriptor `fd` is the socket `inode`: one readlink, where [`Process::sockets`] takes hundreds.
     pub fn holds(&self, fd: i32, inode: u64) -> bool {
-        self.while_alive(|pid| Ok(descriptors::socket_at(pid, fd))).ok().flatten() == Some(inode)
+        self.socket_at(fd) == Some(inode)
+    }
+
+    /// The inode of the socket that its descriptor `fd` is; `None` for anything else.
+    pub fn socket_at(&self, fd: i32) -> Option<u64> {
+        self.while_alive(|pid| Ok(descriptors::socket_at(pid, fd))).ok().flatten()
     }
 
     /// Its epoll descriptors and what each of them watches.

@@ -68,6 +68,17 @@ pub(super) fn is_paused(process: &Process) -> bool {
         })
 }
 
+/// How many descriptors are looked at first: listeners are opened before anything else, connections come later.
+const EARLY: i32 = 64;
+
+/// Whether one of its first descriptors listens: where it does, nothing else need be looked at.
+pub(super) fn listens_early(process: &Process) -> bool {
+    (0..EARLY).filter(|fd| process.socket_at(*fd).is_some()).any(|fd| {
+        let shape = process.borrow_fd(fd).and_then(|duplicate| sockets::inspect(duplicate.as_fd()));
+        shape.is_ok_and(|shape| shape.listening && matches!(shape.kind, Kind::Tcp | Kind::UnixStream))
+    })
+}
+
 fn serves_tcp(process: &Process) -> bool {
     sockets::owned_by(process).is_ok_and(|owned| owned.iter().any(|(_, listener)| listener.kind == Kind::Tcp))
 }

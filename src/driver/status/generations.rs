@@ -53,9 +53,11 @@ pub(super) fn rows(
     found.extend(others);
     let connections = old.map_or_else(HashMap::new, |old| connections(old, records));
     let now = clock::since_boot();
+    let mut seen = HashMap::new();
     let row = |(role, generation, pid): (Role, Option<u64>, u32)| {
         let usage = usage::of(pid);
         let age = usage.and_then(|usage| usage.age);
+        seen.extend(usage.map(|usage| (pid, (usage.cpu, now))));
         let readings = generation.and_then(|number| records.readings(number));
         // Of one that drains nobody wants to know.
         let compared = readings.as_ref().filter(|_| role != Role::Draining);
@@ -71,9 +73,8 @@ pub(super) fn rows(
             config: readings.map(|readings| readings.config),
         }
     };
-    let rows: Vec<Row> = found.into_iter().map(row).collect();
-    before.clear();
-    before.extend(rows.iter().filter_map(|row| Some((row.pid, (usage::of(row.pid)?.cpu, now)))));
+    let rows = found.into_iter().map(row).collect();
+    *before = seen;
     rows
 }
 

@@ -43,6 +43,8 @@ enum Size {
     Small,
     Backends,
     Listeners(u16),
+    /// `hareload status` with this option beside a thousand listeners.
+    Status(&'static [&'static str]),
 }
 
 /// All benchmarks.
@@ -57,7 +59,17 @@ pub(crate) const ALL: &[Bench] = &[
     listeners("bench-listeners-100", 100),
     listeners("bench-listeners-300", 300),
     listeners("bench-listeners-1000", 1000),
+    status("bench-status", &[]),
+    status("bench-status-quiet", &["--quiet"]),
 ];
+
+/// The listeners of the instance that `status` looks at.
+const LOOKED_AT: u16 = 1000;
+
+/// What `status` takes beyond a hareload that does nothing.
+const fn status(name: &'static str, options: &'static [&'static str]) -> Bench {
+    Bench { name, stock: Means::Nothing, stock_is: "hareload --version", size: Size::Status(options) }
+}
 
 const fn listeners(name: &'static str, count: u16) -> Bench {
     Bench { name, stock: Means::Transfer, stock_is: "haproxy -D -x -sf", size: Size::Listeners(count) }
@@ -66,6 +78,9 @@ const fn listeners(name: &'static str, count: u16) -> Bench {
 impl Bench {
     /// Runs it in as many rounds, and once more to see hareload's memory.
     pub(crate) fn run(&self, haproxy: &Haproxy, commands: &Commands, rounds: u32) -> Result<Pair> {
+        if let Size::Status(options) = self.size {
+            return self.status(haproxy, commands, rounds, options);
+        }
         let mut stock = Instance::start(haproxy, self.config(PORTS.0, 0))?;
         let mut own = Instance::start(haproxy, self.config(PORTS.1, 0))?;
         let mut ways = BTreeMap::new();
@@ -101,6 +116,23 @@ impl Bench {
         })
     }
 
+    /// The time of a `status` that has everything to tell: the generation is one of hareload's.
+    fn status(&self, haproxy: &Haproxy, commands: &Commands, rounds: u32, options: &[&str]) -> Result<Pair> {
+        let mut own = Instance::start(haproxy, self.config(PORTS.1, 0))?;
+        self.once(&mut own, PORTS.1, AT_ONCE, 1, commands, Watch::Nothing)?;
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            times.push((commands.nothing()?, commands.status(&own, options)?));
+        }
+        let Some(pair) = Pair::of(&times) else { bail!("no rounds") };
+        Ok(Pair {
+            version: haproxy.version.to_string(),
+            bench: self.name.to_owned(),
+            stock_is: self.stock_is.to_owned(),
+            ..pair
+        })
+    }
+
     /// One reload, from a written configuration until the old one has left.
     fn once(
         &self,
@@ -130,6 +162,9 @@ impl Bench {
             Size::Small => config.frontend(port),
             Size::Listeners(count) => {
                 (port..port.saturating_add(count)).fold(config, |config, port| config.frontend(port))
+            }
+            Size::Status(_) => {
+                (port..port.saturating_add(LOOKED_AT)).fold(config, |config, port| config.frontend(port))
             }
             Size::Backends => config.frontend(port).append(&backends()),
         }

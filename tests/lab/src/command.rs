@@ -66,6 +66,20 @@ impl Commands {
         Ok(process::run(command, DEADLINE)?.expect_code(0)?.stdout.trim().to_owned())
     }
 
+    /// How long a hareload takes that does nothing.
+    pub(crate) fn nothing(&self) -> Result<Duration> {
+        let mut command = Command::new(&self.binary);
+        command.arg("--version");
+        Ok(process::run(command, DEADLINE)?.expect_code(0)?.took)
+    }
+
+    /// How long `hareload status` takes.
+    pub(crate) fn status(&self, instance: &Instance, options: &[&str]) -> Result<Duration> {
+        let history = instance.dir().join("history");
+        let status = Hareload::new(&self.binary).verb("status").instance(instance).arg("--history-dir");
+        Ok(status.arg(history).args(options).run()?.expect_code(0)?.took)
+    }
+
     /// Makes the instance run the configuration that is on disk.
     pub(crate) fn reload(&self, instance: &Instance, means: Means, watch: Watch) -> Result<Ended> {
         let began = Instant::now();
