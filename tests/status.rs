@@ -1,4 +1,5 @@
 //! `hareload status`: what it says in every state, held against what was done to real HAProxies.
+#![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -30,12 +31,13 @@ const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-grou
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("one_that_hareload_did_not_start_is_shown", stranger),
     ("generations_are_told_apart", generations),
     ("changed_files_are_named", changes),
     ("a_paused_one_runs_and_does_not_serve", paused),
     ("one_that_does_not_run_is_told_by_its_pidfile", stopped),
+    ("one_with_a_master_runs", master),
     ("others_see_what_they_may", nobody),
     ("a_handover_under_way_is_looked_at", under_way),
     ("it_is_shown_again_until_nobody_reads", watch),
@@ -184,10 +186,10 @@ fn changes(haproxy: &Haproxy) -> Result<()> {
         Ok(changed.iter().map(|one| (text(&one["path"]), text(&one["how"]))).collect())
     };
     let expected = |path: &Path, how: &str| (path.display().to_string(), how.to_owned());
-    ensure!(changed(0)? == [], "{:?}", changed(0)?);
+    ensure!(changed(0)?.is_empty(), "{:?}", changed(0)?);
     // Written again as it was.
     fs::write(&key, &pem)?;
-    ensure!(changed(0)? == [], "{:?}", changed(0)?);
+    ensure!(changed(0)?.is_empty(), "{:?}", changed(0)?);
     fs::write(&key, [&pem[..], b"\n"].concat())?;
     ensure!(changed(0)? == [expected(&key, "changed")], "{:?}", changed(0)?);
     fs::remove_file(at("hosts.map"))?;
@@ -206,7 +208,7 @@ fn changes(haproxy: &Haproxy) -> Result<()> {
     ensure!(all.len() == 4, "{all:?}");
     fs::write(at("hosts.map"), "a b\n")?;
     stage.hareload().run()?.expect_code(0)?;
-    ensure!(changed(0)? == [], "{:?}", changed(0)?);
+    ensure!(changed(0)?.is_empty(), "{:?}", changed(0)?);
     stage.expect_tidy()
 }
 
@@ -242,7 +244,7 @@ fn stopped(haproxy: &Haproxy) -> Result<()> {
     stage.instance.signal(pid, Signal::KILL)?;
     stage.instance.wait_only(&[], DEADLINE)?;
     let told = status(&stage, 1)?;
-    ensure!(told["standing"] == "dead" && rows(&told) == [], "{told}");
+    ensure!(told["standing"] == "dead" && rows(&told).is_empty(), "{told}");
     ensure!(told["why"].as_str().is_some_and(|why| why.contains("which is gone")), "{told}");
     fs::write(&pidfile, "")?;
     ensure!(status(&stage, 1)?["standing"] == "dead");
@@ -256,6 +258,21 @@ fn stopped(haproxy: &Haproxy) -> Result<()> {
     fs::create_dir(&pidfile)?;
     ensure!(status(&stage, 4)?["standing"] == "unknown");
     fs::remove_dir(&pidfile)?;
+    Ok(())
+}
+
+fn master(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    stage.instance.signal(stage.instance.pid()?, Signal::KILL)?;
+    stage.instance.wait_only(&[], DEADLINE)?;
+    stage.instance.run_haproxy(&["-W".to_owned()])?.expect_code(0)?;
+    let told = until(DEADLINE, "master and worker to be seen", || {
+        status(&stage, 0).ok().filter(|told| rows(told).len() == 2)
+    })?;
+    let pid = stage.instance.pid()?;
+    ensure!(rows(&told).contains(&row("master", None, pid)), "{told}");
+    ensure!(rows(&told).iter().any(|(role, ..)| role == "serving"), "{told}");
+    ensure!(told["why"].as_str().is_some_and(|why| why.contains("master-worker")), "{told}");
     Ok(())
 }
 

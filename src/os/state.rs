@@ -253,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn looking_makes_nothing_and_believes_nobody_else() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("web");
+        assert!(StateDir::look(&path).unwrap().is_readable());
+        assert!(!path.exists());
+        std::os::unix::fs::symlink("/tmp", &path).unwrap();
+        assert!(matches!(StateDir::look(&path), Err(StateError::Symlink { .. })));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(matches!(StateDir::look(&path), Err(StateError::NotADirectory { .. })));
+        fs::remove_file(&path).unwrap();
+        let state = StateDir::open(&path).unwrap();
+        assert_eq!(StateDir::look(&path).unwrap(), state);
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(StateDir::look(&path), Err(StateError::Writable { mode: 0o777, .. })));
+    }
+
+    #[test]
     fn an_instance_has_a_plain_name() {
         for name in ["haproxy", "web-1", "a.b_c", &"x".repeat(64)] {
             assert!(check_instance(name).is_ok(), "{name}");

@@ -125,6 +125,8 @@ mod tests {
         assert!(children_of(myself()).contains(&process.pid()));
         assert_eq!(with_argument(OsStr::new(&odd)), [process.pid()]);
         assert_eq!(with_argument(OsStr::new(&odd[..odd.len() - 1])), [0; 0], "not a part of it");
+        assert!(called(OsStr::new("sleep")).any(|(pid, words)| pid == process.pid() && words[1] == *odd));
+        assert!(!called(OsStr::new("slee")).any(|(pid, _)| pid == process.pid()));
         process.signal(9).unwrap();
         process.wait_within(Duration::from_secs(5)).unwrap();
         assert!(command_line(process.pid()).unwrap_or_default().is_empty());
