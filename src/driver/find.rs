@@ -362,10 +362,13 @@ impl Looking<'_> {
             return Err(Refused::new(Refusal::NotRunning, "no HAProxy runs"));
         };
         let line = first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let command = CommandLine::parse(&line).map_err(|error| {
+        let mut command = CommandLine::parse(&line).map_err(|error| {
             let pid = first.pid();
             Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
         })?;
+        if let Some(options) = &self.request.options {
+            command.kept.clone_from(options);
+        }
         if let Some(master) = self.master_of(first) {
             return Err(Refused::new(
                 Refusal::Unsupported,

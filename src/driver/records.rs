@@ -256,10 +256,11 @@ pub fn history(directory: &Path) -> std::io::Result<Vec<Account>> {
 pub fn asked(request: &super::request::Request) -> String {
     let words: Vec<OsString> = request.extra.clone();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         request.haproxy,
         request.configs,
         request.pidfile,
+        request.options,
         words,
         request.way,
         request.dwell,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::core::account::Account;
 use crate::core::plan::Way;
+use crate::haproxy::argv::CommandLine;
 use crate::os::signals::Interrupts;
 
 use super::find::{self, Found, Old};
@@ -73,7 +74,10 @@ impl Held<'_> {
         let nobody = Old::nobody(pidfile);
         let old = Rc::new(match before {
             Some(before) => Old { command: before.command, cwd: before.cwd, ..nobody },
-            None => nobody,
+            None => {
+                let kept = self.request.options.clone().unwrap_or_default();
+                Old { command: CommandLine { kept, ..CommandLine::default() }, ..nobody }
+            }
         });
         let dwell = self.request.dwell.unwrap_or(Duration::ZERO);
         let taking = Taking { old, haproxy, configs, survey, dwell };
