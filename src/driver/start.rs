@@ -34,12 +34,12 @@ impl Held<'_> {
         self.in_runtime(async |interrupts| {
             let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
             match find::find(self.request, &self.records)? {
-                // Nobody serves while it is paused.
-                Found::Old(old) if old.paused => {
-                    let old = self.listening().await?;
+                // Nobody serves while it is paused. A pidfile that does not name it is set right.
+                Found::Old(old) => {
+                    let mut old = if old.paused { self.listening().await? } else { *old };
+                    old.remarks.extend(pidfile::set_right(&old));
                     Ok(self.unchanged(&old))
                 }
-                Found::Old(old) => Ok(self.unchanged(&old)),
                 Found::Nobody(why) => {
                     self.timeline.note("hareload", why);
                     self.first(None, recovered.as_ref(), interrupts).await
