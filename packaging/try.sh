@@ -176,7 +176,7 @@ reload() {
     local code serves before
     pass
     before=$lost
-    "$hareload" reload --settings /dev/null -f "$config" -p "$pidfile" --state-dir "$scratch/state" \
+    "$hareload" reload --settings /dev/null --defaults-file /dev/null -f "$config" -p "$pidfile" --state-dir "$scratch/state" \
         --history-dir "$scratch/history" >"$scratch/said" 2>&1 7>&- 8<&- 9>&-
     code=$?
     sed 's/^/   | /' "$scratch/said"

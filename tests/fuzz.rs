@@ -16,6 +16,7 @@ use clap::Parser as _;
 use hareload::cli::Cli;
 use hareload::haproxy::alerts::{self, BindAddress};
 use hareload::haproxy::argv::{self, CommandLine, Launch, Mode};
+use hareload::haproxy::defaults::{self, Defaults};
 use hareload::haproxy::overlay::Overlay;
 use hareload::haproxy::runtime::{self, Health, Info, ReplyError, Statistics};
 use hareload::haproxy::version::Version;
@@ -437,6 +438,52 @@ fn an_option_is_taken_or_refused() {
         for option in ["--probe", "--trial", "--drain-timeout", "--handover", "--config", "--instance"] {
             let _ =
                 Cli::try_parse_from([OsStr::new("hareload"), OsStr::new("reload"), OsStr::new(option), word]);
+        }
+    });
+}
+
+#[test]
+fn a_distributions_file_gives_settings_or_an_error() {
+    let words: [&[u8]; 27] = [
+        b"CONFIG=",
+        b"EXTRAOPTS=",
+        b"OPTIONS=",
+        b"CFGDIR=",
+        b"export ",
+        b"# ",
+        b"\"",
+        b"'",
+        b"\\",
+        b"\\\n",
+        b"\n",
+        b" ",
+        b"/etc/haproxy/haproxy.cfg",
+        b"-m 16",
+        b"-f ",
+        b"-x ",
+        b"-C ",
+        b"-de",
+        b"-Ws",
+        b"$(id)",
+        b"$X",
+        b"`id`",
+        b"~",
+        b";",
+        b"=",
+        b"\0",
+        "é".as_bytes(),
+    ];
+    hostile(&words, |text| match Defaults::read(text) {
+        Err(error) => {
+            assert_safe(&error.to_string());
+            assert!(error.to_string().len() < 400, "{error}");
+        }
+        Ok(said) => {
+            assert!(text.len() <= defaults::MAX_BYTES);
+            let configs = said.configs.into_iter().flatten();
+            assert!(configs.chain(said.haproxy).chain(said.pidfile).all(|path| path.is_absolute()));
+            // What comes out can be passed on.
+            assert_eq!(argv::validate_extra(&said.options.unwrap_or_default()), Ok(()));
         }
     });
 }

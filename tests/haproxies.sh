@@ -162,6 +162,9 @@ unpack() { # suite
     for package in "$apt"/cache/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar -x -C "$tree" --no-same-owner --exclude='./usr/share' --exclude='./etc'
     done
+    # The package's own init script, for tests/parity.rs; a package without one is no trouble.
+    dpkg-deb --fsys-tarfile "$apt"/cache/haproxy_*.deb | tar -x -C "$tree" --no-same-owner ./etc/init.d/haproxy \
+        2>/dev/null || true
     bin=$tree/usr/sbin/haproxy
     [ -x "$bin" ] || { say "$suite: its package has no /usr/sbin/haproxy"; return 1; }
 
@@ -169,6 +172,7 @@ unpack() { # suite
     local new=$scratch/new-$suite
     mkdir -p "$new/lib"
     mv "$bin" "$new/haproxy"
+    if [ -f "$tree/etc/init.d/haproxy" ]; then mv "$tree/etc/init.d/haproxy" "$new/init-script"; fi
     find "$tree" \( -type f -o -type l \) -name '*.so*' -path '*/lib*' -printf '%h\n' | sort -u | while read -r libs; do
         case $libs in */gconv | */audit | */ossl-modules | */engines-*) continue ;; esac
         find "$libs" -maxdepth 1 -name '*.so*' -exec cp -an -t "$new/lib" {} +

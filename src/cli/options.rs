@@ -88,6 +88,10 @@ pub struct Shared {
     /// File with settings [default: /etc/hareload/hareload.toml]
     #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
     pub settings: Option<PathBuf>,
+    /// The distribution's own file with CONFIG= and EXTRAOPTS= [default: /etc/default/haproxy, or
+    /// /etc/sysconfig/haproxy]
+    #[arg(long, value_name = "FILE", env = "HARELOAD_DEFAULTS_FILE")]
+    pub defaults_file: Option<PathBuf>,
     /// How long to wait for another handover to end [default: 60s]
     #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
     pub lock_timeout: Option<Duration>,

@@ -1,5 +1,9 @@
-//! The settings: flags, then `HARELOAD_*`, then the settings file, then the running process, then defaults.
+//! The settings: flags, then `HARELOAD_*`, then the settings file, then the distribution's own file, then the running
+//! process, then defaults.
 
+mod distribution;
+
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +17,8 @@ use crate::driver::find::DEFAULT_PIDFILE;
 use crate::driver::request::{Probe, Request};
 use crate::haproxy::argv;
 use crate::os::state;
+
+use distribution::Distribution;
 
 use super::options::{Form, ReloadArgs, Shared, WayWord, duration, probe};
 
@@ -33,6 +39,7 @@ struct File {
     instance: Option<String>,
     state_dir: Option<PathBuf>,
     history_dir: Option<PathBuf>,
+    defaults_file: Option<PathBuf>,
     lock_timeout: Option<Text>,
     output: Option<Form>,
     handover: Option<WayWord>,
@@ -122,11 +129,22 @@ pub(super) fn resolve_for(
         Some(path) => path,
         None => list.default("history-dir", lib_dir(&instance)?),
     };
-    let configs = list.several("config", shared.config.clone(), file.config);
-    let pidfile = list.pick("pidfile", shared.pidfile.clone(), file.pidfile, || DEFAULT_PIDFILE.into());
-    let haproxy = list.optional("haproxy", shared.haproxy.clone(), file.haproxy);
-    if haproxy.is_none() {
-        list.running("haproxy");
+    let named = list.optional("defaults-file", shared.defaults_file.clone(), file.defaults_file);
+    let distribution = Distribution::read(named, &instance)?;
+    if let Some(path) = distribution.found() {
+        list.add("defaults-file", path.shown(), "default".to_owned());
+    }
+    let configs = (!shared.config.is_empty()).then(|| shared.config.clone());
+    let of_file = (!file.config.is_empty()).then_some(file.config);
+    let configs = list.described("config", configs, of_file, distribution.configs());
+    let pidfile = list.described("pidfile", shared.pidfile.clone(), file.pidfile, distribution.pidfile());
+    let pidfile = pidfile.unwrap_or_else(|| list.default("pidfile", DEFAULT_PIDFILE.into()));
+    let haproxy = list.described("haproxy", shared.haproxy.clone(), file.haproxy, distribution.haproxy());
+    let options = list.described("options", None, None, distribution.options());
+    let running =
+        [("config", configs.is_none()), ("haproxy", haproxy.is_none()), ("options", options.is_none())];
+    for (name, _) in running.into_iter().filter(|(_, unsaid)| *unsaid) {
+        list.running(name);
     }
     let output = list.pick("output", shared.output, file.output, || Form::Human);
     let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
@@ -163,8 +181,9 @@ pub(super) fn resolve_for(
         state_dir: std::path::absolute(state_dir)?,
         history_dir: std::path::absolute(history_dir)?,
         haproxy: haproxy.map(|path| program(&path)).transpose()?,
-        configs: configs.iter().map(std::path::absolute).collect::<Result<_, _>>()?,
+        configs: configs.unwrap_or_default().iter().map(std::path::absolute).collect::<Result<_, _>>()?,
         pidfile: Some(std::path::absolute(pidfile)?),
+        options,
         extra: args.extra.clone(),
         way: way.way(),
         dwell,
@@ -249,17 +268,20 @@ impl Listing<'_> {
         self.add(name, "what runs".to_owned(), "the running process".to_owned());
     }
 
-    fn several(&mut self, name: &'static str, typed: Vec<PathBuf>, file: Vec<PathBuf>) -> Vec<PathBuf> {
-        let (value, origin) = match (typed.is_empty(), file.is_empty()) {
-            (false, _) => (typed, self.typed(name)),
-            (true, false) => (file, self.file.display().to_string()),
-            (true, true) => {
-                self.running(name);
-                return Vec::new();
-            }
-        };
+    /// One that the distribution's own file may have, if nobody else has.
+    fn described<T: Shown>(
+        &mut self,
+        name: &'static str,
+        typed: Option<T>,
+        file: Option<T>,
+        distribution: Option<(T, String)>,
+    ) -> Option<T> {
+        if typed.is_some() || file.is_some() {
+            return self.optional(name, typed, file);
+        }
+        let (value, origin) = distribution?;
         self.add(name, value.shown(), origin);
-        value
+        Some(value)
     }
 }
 
@@ -289,6 +311,12 @@ impl Shown for Vec<PathBuf> {
 impl Shown for Vec<String> {
     fn shown(&self) -> String {
         self.join(" ")
+    }
+}
+
+impl Shown for Vec<OsString> {
+    fn shown(&self) -> String {
+        self.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -4,7 +4,6 @@
 //! executable, and a command line that belongs to this instance. A pidfile that is missing, empty, stale or lying is
 //! answered by looking at our own records, and at who runs with this configuration or this pidfile.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -16,6 +15,7 @@ use crate::os::files::{self, FileError};
 use crate::os::process::{self, Process, ProcessError};
 use crate::os::sockets::{self, Address, Kind};
 
+use super::pidfile::is_haproxy;
 use super::records::{Listening, Records};
 use super::request::{Refused, Request};
 use super::texts::Texts;
@@ -339,9 +339,7 @@ impl Looking<'_> {
     }
 
     fn is_haproxy(&self, process: &Process) -> bool {
-        let exe = process.identity().exe.file_name();
-        let asked = self.request.haproxy.as_ref().and_then(|path| path.file_name());
-        exe.is_some() && (exe == Some(OsStr::new("haproxy")) || exe == asked)
+        is_haproxy(process, self.request)
     }
 
     /// The master of a worker: its parent, which runs the same program.
@@ -416,10 +414,13 @@ impl Looking<'_> {
             return Err(Refused::new(Refusal::NotRunning, "no HAProxy runs"));
         };
         let line = first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let command = CommandLine::parse(&line).map_err(|error| {
+        let mut command = CommandLine::parse(&line).map_err(|error| {
             let pid = first.pid();
             Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
         })?;
+        if let Some(options) = &self.request.options {
+            command.kept.clone_from(options);
+        }
         if let Some(master) = self.master_of(first) {
             return Err(Refused::new(
                 Refusal::Unsupported,

@@ -2,15 +2,17 @@
 //!
 //! Called by `reload` and `start`, also for `--dry-run`, before anything is touched; and by `stop`, after it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::core::input::Refusal;
 use crate::haproxy::pidfile;
-use crate::os::files;
+use crate::os::files::{self, Durability};
 use crate::os::host::{self, Directory};
 use crate::os::process::{Process, ProcessError};
 
-use super::request::Refused;
+use super::find::Old;
+use super::request::{Refused, Request};
 
 /// Refuses a pidfile that [`crate::os::files::replace`] could not replace at the commit.
 pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
@@ -52,18 +54,47 @@ pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
     }
 }
 
-/// Removes a pidfile that names nobody who lives; its path, if there was one.
-pub(super) fn forget_stale(path: &Path) -> Option<String> {
+/// Removes a pidfile that names nobody who lives, or others than HAProxy, such as whoever was given the pid of one that
+/// is gone; its path, if there was one.
+pub(super) fn forget_stale(path: &Path, request: &Request) -> Option<String> {
     let bytes = files::read_bounded(path, pidfile::MAX_BYTES).ok()?;
     let pids = pidfile::parse(&bytes).ok()?;
-    let gone = |pid: &u32| {
-        matches!(Process::open(*pid), Err(ProcessError::Gone { .. } | ProcessError::Recycled { .. }))
+    let nobody = |pid: &u32| match Process::open(*pid) {
+        Ok(process) => !is_haproxy(&process, request),
+        Err(error) => matches!(error, ProcessError::Gone { .. } | ProcessError::Recycled { .. }),
     };
-    if !pids.iter().all(gone) {
+    if !pids.iter().all(nobody) {
         return None;
     }
     std::fs::remove_file(path.canonicalize().ok()?).ok()?;
     Some(path.display().to_string())
+}
+
+/// Whether it runs a program that is called as HAProxy is, or as the one that was asked for.
+pub(super) fn is_haproxy(process: &Process, request: &Request) -> bool {
+    let exe = process.identity().exe.file_name();
+    let asked = request.haproxy.as_ref().and_then(|path| path.file_name());
+    exe.is_some() && (exe == Some(OsStr::new("haproxy")) || exe == asked)
+}
+
+/// Writes the pidfile anew if it is not this one that it names: found by other means, it would have to be found so by
+/// everybody else too. What was done, or why it could not be.
+pub(super) fn set_right(old: &Old) -> Option<String> {
+    let pids = old.named().pids;
+    let named = files::read_bounded(&old.pidfile, pidfile::MAX_BYTES).ok();
+    let mut named = named.and_then(|bytes| pidfile::parse(&bytes).ok()).unwrap_or_default();
+    let mut serving = pids.clone();
+    named.sort_unstable();
+    serving.sort_unstable();
+    if named == serving {
+        return None;
+    }
+    let path = old.pidfile.display();
+    let written = files::replace(&old.pidfile, pidfile::render(&pids).as_bytes(), Durability::Synced);
+    Some(match written {
+        Ok(()) => format!("pidfile {path} was written anew: it names pid {pids:?}"),
+        Err(error) => format!("pidfile {path} can't be written: {error}"),
+    })
 }
 
 #[cfg(test)]

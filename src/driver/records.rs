@@ -298,10 +298,11 @@ pub fn latest(directory: &Path) -> std::io::Result<Option<Account>> {
 pub fn asked(request: &super::request::Request) -> String {
     let words: Vec<OsString> = request.extra.clone();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         request.haproxy,
         request.configs,
         request.pidfile,
+        request.options,
         words,
         request.way,
         request.dwell,

@@ -44,6 +44,8 @@ pub struct Request {
     pub configs: Vec<PathBuf>,
     /// The pidfile; the running one's if `None`.
     pub pidfile: Option<PathBuf>,
+    /// What the next one is given in place of the options of the running one; theirs if `None`.
+    pub options: Option<Vec<OsString>>,
     /// What goes to HAProxy as it is.
     pub extra: Vec<OsString>,
     /// The way to hand over; `None` is `auto`.

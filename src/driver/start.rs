@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::core::account::Account;
 use crate::core::plan::Way;
+use crate::haproxy::argv::CommandLine;
 use crate::os::signals::Interrupts;
 
 use super::find::{self, Found, Old};
@@ -33,12 +34,12 @@ impl Held<'_> {
         self.in_runtime(async |interrupts| {
             let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
             match find::find(self.request, &self.records)? {
-                // Nobody serves while it is paused.
-                Found::Old(old) if old.paused => {
-                    let old = self.listening().await?;
+                // Nobody serves while it is paused. A pidfile that does not name it is set right.
+                Found::Old(old) => {
+                    let mut old = if old.paused { self.listening().await? } else { *old };
+                    old.remarks.extend(pidfile::set_right(&old));
                     Ok(self.unchanged(&old))
                 }
-                Found::Old(old) => Ok(self.unchanged(&old)),
                 Found::Nobody(why) => {
                     self.timeline.note("hareload", why);
                     self.first(None, recovered.as_ref(), interrupts).await
@@ -73,7 +74,10 @@ impl Held<'_> {
         let nobody = Old::nobody(pidfile);
         let old = Rc::new(match before {
             Some(before) => Old { command: before.command, cwd: before.cwd, ..nobody },
-            None => nobody,
+            None => {
+                let kept = self.request.options.clone().unwrap_or_default();
+                Old { command: CommandLine { kept, ..CommandLine::default() }, ..nobody }
+            }
         });
         let dwell = self.request.dwell.unwrap_or(Duration::ZERO);
         let taking = Taking { old, haproxy, configs, survey, dwell };

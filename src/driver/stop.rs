@@ -40,8 +40,8 @@ impl Held<'_> {
             Found::Nobody(why) => (None, vec![why]),
         };
         if everybody.is_empty() {
-            let forgotten = pidfile::forget_stale(&find::pidfile_of(self.request));
-            notes.extend(forgotten.map(|pidfile| format!("{pidfile} named nobody and was removed")));
+            let forgotten = pidfile::forget_stale(&find::pidfile_of(self.request), self.request);
+            notes.extend(forgotten.map(|pidfile| format!("{pidfile} named no HAProxy and was removed")));
             recover::tidy(&self.records);
             return Ok(Account { notes, ..self.account(Verdict::Unchanged) });
         }
@@ -51,7 +51,7 @@ impl Held<'_> {
         self.timeline.note("hareload", format!("{} to stop: {pids:?}", pids.len()));
         let end = self.see_out(&everybody, old.as_ref(), manner, interrupts).await;
         if end == End::Gone {
-            pidfile::forget_stale(&find::pidfile_of(self.request));
+            pidfile::forget_stale(&find::pidfile_of(self.request), self.request);
             self.records.forget_current();
             recover::tidy(&self.records);
         }

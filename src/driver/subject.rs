@@ -30,7 +30,7 @@ pub fn subject(request: &Request) -> Result<CheckRequest, Refused> {
         haproxy: PathBuf::from(HAPROXY),
         configs: request.configs.clone(),
         workdir: None,
-        kept: Vec::new(),
+        kept: request.options.clone().unwrap_or_default(),
         extra: request.extra.clone(),
         inherited: Vec::new(),
         ours: Vec::new(),

@@ -9,6 +9,7 @@
 pub mod alerts;
 pub mod argv;
 pub mod config;
+pub mod defaults;
 pub mod environment;
 pub mod getsocks;
 pub mod handoff;

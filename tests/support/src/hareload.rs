@@ -101,6 +101,8 @@ impl Hareload {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HARELOAD_")) {
             command.env_remove(name);
         }
+        // Nor does what the machine's own HAProxy is started with.
+        command.env("HARELOAD_DEFAULTS_FILE", "/dev/null");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);

@@ -1,0 +1,76 @@
+//! The distribution's own file: where it is, and what it says, with its name as the origin.
+//!
+//! Reads a file; what stands in it is understood by [`crate::haproxy::defaults`]. Called by the settings.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use crate::haproxy::defaults::{Defaults, MAX_BYTES};
+use crate::os::privilege;
+
+/// Where distributions have it: Debian and Ubuntu, Fedora and its kin.
+const FILES: [&str; 2] = ["/etc/default/haproxy", "/etc/sysconfig/haproxy"];
+
+/// The instance that the distribution starts.
+const INSTANCE: &str = "haproxy";
+
+/// What the file says, and where it is.
+pub(super) struct Distribution {
+    path: PathBuf,
+    named: bool,
+    said: Defaults,
+}
+
+impl Distribution {
+    /// Reads the one that is named, or else the first that there is. Others than root have a HAProxy of their own, and
+    /// so has another instance than the usual one: the distribution's file does not speak of it.
+    pub(super) fn read(named: Option<PathBuf>, instance: &str) -> anyhow::Result<Distribution> {
+        let candidates = match &named {
+            Some(path) => vec![path.as_path()],
+            None if privilege::euid() == 0 && instance == INSTANCE => FILES.map(Path::new).to_vec(),
+            None => Vec::new(),
+        };
+        for path in candidates {
+            let what = || format!("defaults file {}", path.display());
+            let file = match File::open(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => continue,
+                other => other.with_context(what)?,
+            };
+            let mut text = Vec::new();
+            let bound = u64::try_from(MAX_BYTES)?.saturating_add(1);
+            file.take(bound).read_to_end(&mut text).with_context(what)?;
+            let said = Defaults::read(&text).with_context(what)?;
+            return Ok(Distribution { path: path.to_owned(), named: named.is_some(), said });
+        }
+        Ok(Distribution { path: PathBuf::new(), named: false, said: Defaults::default() })
+    }
+
+    /// Where it was found, if nobody has named it.
+    pub(super) fn found(&self) -> Option<PathBuf> {
+        (!self.named && !self.path.as_os_str().is_empty()).then(|| self.path.clone())
+    }
+
+    pub(super) fn configs(&self) -> Option<(Vec<PathBuf>, String)> {
+        self.with_origin(self.said.configs.clone())
+    }
+
+    pub(super) fn pidfile(&self) -> Option<(PathBuf, String)> {
+        self.with_origin(self.said.pidfile.clone())
+    }
+
+    pub(super) fn haproxy(&self) -> Option<(PathBuf, String)> {
+        self.with_origin(self.said.haproxy.clone())
+    }
+
+    pub(super) fn options(&self) -> Option<(Vec<OsString>, String)> {
+        self.with_origin(self.said.options.clone())
+    }
+
+    fn with_origin<T>(&self, value: Option<T>) -> Option<(T, String)> {
+        value.map(|value| (value, self.path.display().to_string()))
+    }
+}
