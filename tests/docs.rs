@@ -13,6 +13,8 @@ use hareload::core::phase::Step;
 use hareload::core::plan::Way;
 use hareload::driver::check::{Checked, Finding, Level};
 use hareload::driver::intention::{Intended, Intention};
+use hareload::driver::readings::{Change, How};
+use hareload::driver::status::{Role, Row, Standing, Status};
 use hareload::report::{findings, json};
 use serde_json::Value;
 
@@ -38,6 +40,63 @@ fn every_exit_code_is_listed_as_it_is() {
         .map(|(code, name, meaning)| vec![code.to_string(), (*name).to_owned(), (*meaning).to_owned()])
         .collect();
     assert_eq!(listed, known);
+}
+
+#[test]
+fn every_exit_code_of_status_is_listed_as_it_is() {
+    let listed = table(&document("docs/exit-codes.md"), "## Of status");
+    let known: Vec<Vec<String>> = exit::status::ALL
+        .iter()
+        .map(|(code, name, meaning)| vec![code.to_string(), (*name).to_owned(), (*meaning).to_owned()])
+        .collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn every_name_of_a_status_is_listed() {
+    let row = Row {
+        role: Role::Serving,
+        generation: Some(1),
+        pid: 812,
+        age_s: Some(1),
+        connections: Some(1),
+        memory: Some(1),
+        cpu_percent: Some(1.0),
+        config: Some("text".to_owned()),
+        changed: Some(vec![Change { path: "text".to_owned(), how: How::Gone }]),
+    };
+    let status = Status {
+        instance: "text".to_owned(),
+        pidfile: "text".into(),
+        standing: Standing::Running,
+        exit_code: 0,
+        why: Some("text".to_owned()),
+        generations: vec![row],
+        last: None,
+        next: None,
+        notes: vec!["text".to_owned()],
+        hidden: vec!["text".to_owned()],
+    };
+    let value: Value = serde_json::from_str(&json::status(&status)).expect("JSON");
+    assert_eq!(value["schema"], "hareload.status/1");
+    let mut known = BTreeSet::new();
+    names(&value, "", &mut known);
+    let rows = table(&document("docs/json.md"), "## hareload.status/1");
+    let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(listed, known);
+    let mut words_known = BTreeSet::new();
+    for value in [
+        serde_json::to_value([Standing::Running, Standing::Dead, Standing::NotRunning, Standing::Unknown]),
+        serde_json::to_value([Role::Serving, Role::Master, Role::Paused, Role::Starting]),
+        serde_json::to_value([Role::Beside, Role::Draining, Role::Unknown]),
+        serde_json::to_value([How::Changed, How::Gone, How::Appeared, How::Hidden]),
+    ] {
+        words(&value.expect("JSON"), &mut words_known);
+    }
+    let text = document("docs/json.md");
+    words_known
+        .iter()
+        .for_each(|word| assert!(text.contains(&format!("`{word}`")), "{word} is not explained"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod reload;
 mod run;
 mod service;
 mod settings;
+mod status;
 
 pub use options::Cli;
 pub use run::main;

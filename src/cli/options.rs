@@ -45,6 +45,9 @@ pub enum Command {
     Reload(ReloadArgs),
     /// The same as reload, under the name that init scripts have for it
     ForceReload(ReloadArgs),
+    /// Show who serves, who drains, and what a reload would do; LSB's exit codes: 0 runs, 1 dead with a pidfile, 3 does
+    /// not run, 4 can't be told
+    Status(StatusArgs),
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
     /// Finish or undo what a hareload that died has left
@@ -209,6 +212,17 @@ pub struct RestartArgs {
     /// How the new one proves itself.
     #[command(flatten)]
     pub proof: ProofArgs,
+}
+
+/// The options of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// The options of every command.
+    #[command(flatten)]
+    pub shared: Shared,
+    /// Look again every second, until it is interrupted
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub watch: bool,
 }
 
 /// The options of `check`.

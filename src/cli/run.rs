@@ -9,7 +9,7 @@ use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
 use super::options::{Cli, Command};
-use super::{check, gen_, history, output, reload, service};
+use super::{check, gen_, history, output, reload, service, status};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -22,7 +22,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // clap prints help on stdout and errors on stderr itself.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+            let usage = if status::is_asked_for() { exit::status::UNKNOWN } else { exit::USAGE };
+            return ExitCode::from(if error.use_stderr() { usage } else { exit::DONE });
         }
     };
     let result = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| {
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
             Command::Reload(args) | Command::ForceReload(args) => reload::reload(&args, options),
             Command::Settings(args) => reload::settings(&args, options),
             Command::Recover(shared) => reload::recover(&shared, options),
+            Command::Status(args) => status::status(&args, options),
             Command::Check(args) => check::check(&args, options),
             Command::History(args) => history::history(&args, options),
             Command::Gen { what } => gen_::generate(&what),
@@ -44,7 +46,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = output::aside(&format!("hareload: {error:#}"));
-            ExitCode::from(exit::USAGE)
+            ExitCode::from(if status::is_asked_for() { exit::status::UNKNOWN } else { exit::USAGE })
         }
     }
 }

@@ -88,8 +88,32 @@ pub(super) struct Settings {
     pub(super) listed: Vec<Setting>,
 }
 
+/// What an instance's directories are wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To work in them.
+    Work,
+    /// To look into those that there are.
+    Look,
+}
+
 /// Resolves the settings of a command.
 pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<Settings> {
+    resolve_for(Purpose::Work, args, matches)
+}
+
+/// Resolves the settings of a command for this purpose.
+pub(super) fn resolve_for(
+    purpose: Purpose,
+    args: &ReloadArgs,
+    matches: &ArgMatches,
+) -> anyhow::Result<Settings> {
+    let (run_dir, lib_dir) = match purpose {
+        Purpose::Work => (state::default_run_dir as fn(&str) -> _, state::default_lib_dir as fn(&str) -> _),
+        Purpose::Look => {
+            (state::run_dir_to_look_at as fn(&str) -> _, state::lib_dir_to_look_at as fn(&str) -> _)
+        }
+    };
     let shared = &args.shared;
     let (path, file) = read(shared)?;
     let mut list = Listing { matches, file: path, listed: Vec::new() };
@@ -99,11 +123,11 @@ pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result
     state::check_instance(&instance)?;
     let state_dir = match list.optional("state-dir", shared.state_dir.clone(), file.state_dir) {
         Some(path) => path,
-        None => list.default("state-dir", state::default_run_dir(&instance)?),
+        None => list.default("state-dir", run_dir(&instance)?),
     };
     let history_dir = match list.optional("history-dir", shared.history_dir.clone(), file.history_dir) {
         Some(path) => path,
-        None => list.default("history-dir", state::default_lib_dir(&instance)?),
+        None => list.default("history-dir", lib_dir(&instance)?),
     };
     let named = list.optional("defaults-file", shared.defaults_file.clone(), file.defaults_file);
     let distribution = Distribution::read(named, &instance)?;

@@ -47,6 +47,26 @@ pub const ALL: [(u8, &str, &str); 13] = [
     (UNPROVEN, "unproven", "the new one serves unproven: the old one is gone or did not come back"),
 ];
 
+/// The codes of `status`, which are LSB's own. 2 (dead, and a lock file is there) is not used: hareload's lock file stays.
+pub mod status {
+    /// HAProxy runs.
+    pub const RUNNING: u8 = 0;
+    /// It does not run, and the pidfile is there.
+    pub const DEAD: u8 = 1;
+    /// It does not run.
+    pub const NOT_RUNNING: u8 = 3;
+    /// It can't be told.
+    pub const UNKNOWN: u8 = 4;
+
+    /// Every code with its name and its meaning, for the documentation and for tests.
+    pub const ALL: [(u8, &str, &str); 4] = [
+        (RUNNING, "running", "HAProxy runs"),
+        (DEAD, "dead", "HAProxy does not run, and a pidfile is there"),
+        (NOT_RUNNING, "not-running", "HAProxy does not run"),
+        (UNKNOWN, "unknown", "it can't be told whether HAProxy runs"),
+    ];
+}
+
 impl Outcome {
     /// The exit code that says this.
     pub fn exit_code(&self) -> u8 {

@@ -23,6 +23,7 @@ use super::find::Old;
 use super::inheritance;
 use super::lending;
 use super::members::Members;
+use super::readings::Readings;
 use super::records::{Journal, Paths, Records};
 use super::timeline::Timeline;
 use super::ways::{Chosen, Source};
@@ -114,6 +115,13 @@ impl Preparation<'_> {
         let overlay = overlay.render().map_err(|error| before(format!("the private overlay: {error}")))?;
         files::replace_with_mode(&paths.overlay, overlay.as_bytes(), Durability::Volatile, 0o600)
             .map_err(|error| before(error.to_string()))?;
+        let env = self.old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old));
+        let workdir = self.old.command.workdir.as_ref().map(PathBuf::from);
+        let workdir = workdir.filter(|path| path.is_absolute()).or_else(|| self.old.cwd.clone());
+        let readings = Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env));
+        if let Err(error) = self.records.set_readings(number, &readings) {
+            notes.push(format!("what the new one reads can't be written down: {error}"));
+        }
         let mut journal = self.journal(number, chosen);
         self.records.set_journal(&journal).map_err(|error| before(error.to_string()))?;
         for path in &self.old.unix {
@@ -165,12 +173,8 @@ impl Preparation<'_> {
             signal_to: herald.pid(),
         };
         attempt.herald = Some(herald);
-        let command = Command {
-            args: launch.args(),
-            cwd: self.old.cwd.clone(),
-            env: self.old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old)),
-            ..Command::new(self.haproxy)
-        };
+        let command =
+            Command { args: launch.args(), cwd: self.old.cwd.clone(), env, ..Command::new(self.haproxy) };
         let spawned = spawn::spawn(&command).map_err(|error| match error {
             SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. } => {
                 NotSpawned::Refused(Refusal::NotInstalled, error.to_string())

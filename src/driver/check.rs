@@ -4,15 +4,15 @@
 //! the command line. `-c` never looks at chroot, identity, limits, addresses or directories, and some of these end
 //! a new HAProxy only after it has told the old one to leave.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::inheritance;
 use super::texts::{self, Texts};
 use crate::haproxy::alerts;
-use crate::haproxy::config::{Config, Environment};
+use crate::haproxy::config::Config;
 use crate::haproxy::version::Version;
 use crate::os::process::Exit;
 
@@ -85,7 +85,7 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
         let cause = "what only hareload looks for was not looked for in it";
         Finding::new(Level::Warning, "config-unread", error.to_string(), cause)
     }));
-    let config = texts.config_in(environment(request));
+    let config = texts.config_in(inheritance::environment(&request.inherited));
     let version = verdict::version(request).await;
     let subject = Subject { request, config: &config, texts: &texts, version: version.as_ref() };
     for finding in host::findings(&subject).into_iter().chain(listening::findings(&subject)) {
@@ -106,21 +106,6 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
-}
-
-/// What `haproxy -c` gets, and what a reload from here gives the new one.
-fn environment(request: &CheckRequest) -> Environment {
-    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
-    for (name, value) in &request.inherited {
-        match value {
-            Some(value) => variables.insert(name.clone(), value.clone()),
-            None => variables.remove(name),
-        };
-    }
-    let known = variables.into_iter();
-    Environment::of(
-        known.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
-    )
 }
 
 /// What is held against the host.

@@ -119,31 +119,23 @@ impl Found {
 pub fn find(request: &Request, records: &Records<'_>) -> Result<Found, Refused> {
     let pidfile = pidfile_of(request);
     let looking = Looking { request, records, pidfile: &pidfile };
-    looking.own_state()?;
-    let trouble = match files::read_bounded(&pidfile, pidfile::MAX_BYTES) {
-        Ok(bytes) => match pidfile::parse(&bytes) {
-            Ok(pids) => match looking.named(&pids)? {
-                Ok(processes) => return looking.examine(processes, None).map(Found::from),
-                Err(trouble) => trouble,
-            },
-            Err(error) => format!("pidfile {}: {error}", pidfile.display()),
-        },
-        Err(FileError::Missing { .. }) => format!("pidfile {} is missing", pidfile.display()),
-        Err(FileError::TooLarge { .. }) => {
-            format!("pidfile {} is larger than any list of pids", pidfile.display())
-        }
-        Err(error @ FileError::NotRegular { .. }) => {
-            return Err(Refused::new(
-                Refusal::Usage,
-                format!("pidfile: {error}; name the right one with --pidfile"),
-            ));
-        }
-        Err(error @ FileError::NoAccess { .. }) => {
-            return Err(Refused::new(Refusal::Privilege, format!("pidfile: {error}")));
-        }
-        Err(error) => return Err(Refused::new(Refusal::Internal, format!("pidfile: {error}"))),
-    };
-    looking.adopt(trouble)
+    match looking.first()? {
+        Ok(processes) => looking.examine(processes, None).map(Found::from),
+        Err(trouble) => looking.adopt(trouble),
+    }
+}
+
+/// Whether [`find`] would find somebody, without a look at all that they hold; or why nobody is found.
+pub(super) fn runs(request: &Request, records: &Records<'_>) -> Result<Result<(), String>, Refused> {
+    let pidfile = pidfile_of(request);
+    let looking = Looking { request, records, pidfile: &pidfile };
+    match looking.first()? {
+        Ok(_) => Ok(Ok(())),
+        Err(trouble) => looking.adopt(trouble).map(|found| match found {
+            Found::Old(_) => Ok(()),
+            Found::Nobody(why) => Err(why),
+        }),
+    }
 }
 
 impl From<Old> for Found {
@@ -168,6 +160,16 @@ pub(super) fn of_pidfile(request: &Request, records: &Records<'_>) -> Vec<Rc<Pro
         .collect()
 }
 
+/// Whether this, from the command line of `pid`, is the pidfile of the instance.
+pub(super) fn is_pidfile_of(request: &Request, pid: u32, own: &Path) -> bool {
+    let seen = if own.is_absolute() {
+        Some(own.to_owned())
+    } else {
+        Process::open(pid).ok().map(|process| absolute(&process, own))
+    };
+    seen.is_some_and(|own| same_file(&own, &pidfile_of(request)))
+}
+
 /// The pidfile that was asked for, or the usual one.
 pub(super) fn pidfile_of(request: &Request) -> PathBuf {
     request.pidfile.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PIDFILE))
@@ -179,7 +181,59 @@ struct Looking<'a> {
     pidfile: &'a Path,
 }
 
+/// What a process does, by its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Posture {
+    /// It listens.
+    Listens,
+    /// It would at a word.
+    Paused,
+    /// It does not, and has workers that do.
+    Master,
+    /// It has closed what it listened on, or has not opened it yet.
+    Deaf,
+}
+
+/// What this process does.
+pub(super) fn posture(process: &Process) -> Posture {
+    if !holds_no_listener(process) {
+        Posture::Listens
+    } else if is_paused(process) {
+        Posture::Paused
+    } else if is_master(process) {
+        Posture::Master
+    } else {
+        Posture::Deaf
+    }
+}
+
 impl Looking<'_> {
+    /// Whom the pidfile names, or what is wrong with it.
+    fn first(&self) -> Result<Result<Vec<Rc<Process>>, String>, Refused> {
+        self.own_state()?;
+        let pidfile = self.pidfile;
+        Ok(Err(match files::read_bounded(pidfile, pidfile::MAX_BYTES) {
+            Ok(bytes) => match pidfile::parse(&bytes) {
+                Ok(pids) => return self.named(&pids),
+                Err(error) => format!("pidfile {}: {error}", pidfile.display()),
+            },
+            Err(FileError::Missing { .. }) => format!("pidfile {} is missing", pidfile.display()),
+            Err(FileError::TooLarge { .. }) => {
+                format!("pidfile {} is larger than any list of pids", pidfile.display())
+            }
+            Err(error @ FileError::NotRegular { .. }) => {
+                return Err(Refused::new(
+                    Refusal::Usage,
+                    format!("pidfile: {error}; name the right one with --pidfile"),
+                ));
+            }
+            Err(error @ FileError::NoAccess { .. }) => {
+                return Err(Refused::new(Refusal::Privilege, format!("pidfile: {error}")));
+            }
+            Err(error) => return Err(Refused::new(Refusal::Internal, format!("pidfile: {error}"))),
+        }))
+    }
+
     /// Two instances must not share a state directory: each would take the other's generations for its own.
     fn own_state(&self) -> Result<(), Refused> {
         let Some(current) = self.records.current() else { return Ok(()) };

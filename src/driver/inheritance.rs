@@ -3,8 +3,10 @@
 //! A reload is typed in another shell, or runs from cron or a hook, than the one that HAProxy was started from: a
 //! configuration that uses its variables would be refused there. Called for a start and for a check.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
+use crate::haproxy::config::Environment;
 use crate::haproxy::environment::{Author, is_passed_on};
 use crate::os::privilege;
 use crate::os::process::Process;
@@ -20,4 +22,19 @@ pub(super) fn of(old: &Process) -> Vec<(OsString, Option<OsString>)> {
     all.filter(|(name, _)| is_passed_on(name, author) && std::env::var_os(name).is_none())
         .map(|(name, value)| (name, Some(value)))
         .collect()
+}
+
+/// What a program gets that we start with these changes to our own environment: `haproxy -c`, and the next one.
+pub(super) fn environment(changes: &[(OsString, Option<OsString>)]) -> Environment {
+    let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+    for (name, value) in changes {
+        match value {
+            Some(value) => variables.insert(name.clone(), value.clone()),
+            None => variables.remove(name),
+        };
+    }
+    let known = variables.into_iter();
+    Environment::of(
+        known.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),
+    )
 }

@@ -1,10 +1,11 @@
 //! What hareload writes down in its state directory, so that the next command, or the guard, knows.
 //!
 //! `current.json` names the generation that serves, `journal.json` the handover that is under way, `last.json` the
-//! account of the last one. None is fsynced: after a loss of power there is no HAProxy left to hand over, and
+//! account of the last one, `gen-<n>.files` what a generation has read. None is fsynced: after a loss of power there is no HAProxy left to hand over, and
 //! the boot id tells.
 
 use std::ffi::OsString;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use crate::os::files::{self, Durability, FileError, Kept};
 use crate::os::process::Identity;
 use crate::os::state::StateDir;
 
-/// No record is larger: the largest is an account with a full timeline.
-const LARGEST: usize = 4 << 20;
+use super::readings::Readings;
+
+/// No record is larger: the largest is what a generation with 20,000 certificates has read.
+const LARGEST: usize = 16 << 20;
 
 /// A generation that hareload has started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,6 +115,8 @@ pub struct Paths {
     pub pidfile: PathBuf,
     /// Where borrowed sockets are lent from.
     pub lending: PathBuf,
+    /// What it has read.
+    pub readings: PathBuf,
 }
 
 /// The records of one instance.
@@ -133,6 +138,7 @@ impl<'a> Records<'a> {
             admin: self.state.join(format!("gen-{number}.sock")),
             pidfile: self.state.join(format!("gen-{number}.pid")),
             lending: self.state.join(format!("gen-{number}.lend")),
+            readings: self.state.join(format!("gen-{number}.files")),
         }
     }
 
@@ -168,10 +174,11 @@ impl<'a> Records<'a> {
 
     /// Removes what writers that were killed have left half-written. The lock must be held: nobody writes then.
     pub fn forget_half_written(&self) {
-        let overlays = self.numbers().into_iter().map(|number| self.paths(number).overlay);
-        let next = self.paths(self.next_number()).overlay;
+        let both = |paths: Paths| [paths.overlay, paths.readings];
+        let overlays = self.numbers().into_iter().flat_map(|number| both(self.paths(number)));
+        let next = both(self.paths(self.next_number()));
         let records = ["current.json", "journal.json", "last.json"].map(|name| self.state.join(name));
-        overlays.chain([next]).chain(records).for_each(|path| files::forget_half_written(&path));
+        overlays.chain(next).chain(records).for_each(|path| files::forget_half_written(&path));
     }
 
     /// The generation that serves, as far as we wrote it down.
@@ -204,6 +211,16 @@ impl<'a> Records<'a> {
         let _ = std::fs::remove_file(self.state.join("journal.json"));
     }
 
+    /// What a generation has read; `None` if hareload did not start it, or may not look.
+    pub fn readings(&self, number: u64) -> Option<Readings> {
+        read(&self.paths(number).readings)
+    }
+
+    /// Writes down what a generation is about to read.
+    pub fn set_readings(&self, number: u64, readings: &Readings) -> Result<(), FileError> {
+        write(&self.paths(number).readings, readings)
+    }
+
     /// The last handover.
     pub fn last(&self) -> Option<Last> {
         self.read("last.json")
@@ -215,14 +232,22 @@ impl<'a> Records<'a> {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let text = files::read_bounded(&self.state.join(name), LARGEST).ok()?;
-        serde_json::from_slice(&text).ok()
+        read(&self.state.join(name))
     }
 
     fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<(), FileError> {
-        let text = serde_json::to_vec(record).unwrap_or_default();
-        files::replace_with_mode(&self.state.join(name), &text, Durability::Volatile, 0o600)
+        write(&self.state.join(name), record)
     }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    let text = files::read_bounded(path, LARGEST).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+fn write<T: Serialize>(path: &Path, record: &T) -> Result<(), FileError> {
+    let text = serde_json::to_vec(record).unwrap_or_default();
+    files::replace_with_mode(path, &text, Durability::Volatile, 0o600)
 }
 
 /// The name of the history, and how large it may grow before the older half is dropped.
@@ -250,6 +275,23 @@ pub fn history(directory: &Path) -> std::io::Result<Vec<Account>> {
         Err(error) => return Err(error),
     };
     Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+/// How much of the end of the history is looked at for the last account: more than one with a full timeline.
+const TAIL: u64 = 1 << 20;
+
+/// The last account in the history.
+pub fn latest(directory: &Path) -> std::io::Result<Option<Account>> {
+    let mut file = match std::fs::File::open(directory.join(HISTORY.0)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut text = Vec::new();
+    file.take(TAIL).read_to_end(&mut text)?;
+    Ok(text.rsplit(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice(line).ok()))
 }
 
 /// What a request asks for, as far as two of them may share one outcome.

@@ -206,7 +206,11 @@ impl Held<'_> {
     }
 
     fn intend(&self) -> Result<Intention, Refused> {
-        let old = find::find(self.request, &self.records)?.old()?;
+        self.intend_from(find::find(self.request, &self.records)?.old()?)
+    }
+
+    /// What a reload would do about this old one.
+    pub(super) fn intend_from(&self, old: Old) -> Result<Intention, Refused> {
         let haproxy = self.haproxy(&old)?;
         let configs = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;

@@ -77,7 +77,7 @@ fn running(request: &Request) -> Result<Old, Refused> {
 }
 
 /// A HAProxy may run that we can't look into: then it is not true that none runs.
-fn hidden() -> Option<Refused> {
+pub(super) fn hidden() -> Option<Refused> {
     // everybody may read the name
     let is_haproxy = |pid: &u32| {
         let comm = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), MAX_COMM);

@@ -65,6 +65,11 @@ impl Texts {
         config::read_in(&files, environment)
     }
 
+    /// Each file with its text, in HAProxy's order.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.files.iter().map(|(name, text)| (name.as_str(), text.as_slice()))
+    }
+
     /// Whether this word stands anywhere in them: quicker than to read them, and no proof.
     pub(super) fn mention(&self, word: &str) -> bool {
         let word = word.as_bytes();

@@ -8,6 +8,7 @@
 mod address;
 mod conditions;
 mod environment;
+mod files;
 mod global;
 mod reader;
 mod section;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use address::{AddressKind, BindAddress, Transport};
 pub use environment::Environment;
+pub use files::{Content, NamedFiles};
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
 pub use reader::{read, read_in};
 pub use section::{Bind, Peer, Presence, Section, Usesrc};
@@ -49,6 +51,8 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// Uses of `usesrc`.
     pub usesrc: Vec<Usesrc>,
+    /// The files that HAProxy reads besides.
+    pub files: NamedFiles,
     keywords: BTreeMap<String, Vec<Place>>,
 }
 

@@ -33,6 +33,11 @@ pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
+/// Waits until this much time has passed: for what is shown again and again.
+pub fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,7 @@ pub use error::ProcessError;
 pub use exit::{Exit, reap_adopted};
 pub use identity::Identity;
 pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
-pub use scan::{all, children_of, with_argument};
+pub use scan::{all, called, children_of, with_argument};
 
 /// A process that was identified, held by a pidfd.
 #[derive(Debug)]

@@ -112,6 +112,41 @@ impl StateDir {
         Ok(StateDir { path: path.to_owned() })
     }
 
+    /// A directory that is only looked into: nothing is made, and one that is missing holds nothing. Whoever may write
+    /// to it could make us believe anything, so it must be ours or root's.
+    pub fn look(path: &Path) -> Result<StateDir, StateError> {
+        let state = StateDir { path: path.to_owned() };
+        let metadata = match std::fs::symlink_metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            Err(source) => return Err(StateError::Io { path: path.to_owned(), source }),
+        };
+        let path = path.to_owned();
+        if metadata.is_symlink() {
+            return Err(StateError::Symlink { path });
+        }
+        if !metadata.is_dir() {
+            return Err(StateError::NotADirectory { path });
+        }
+        let (owner, wanted) = (metadata.uid(), privilege::euid());
+        if owner != wanted && owner != 0 {
+            return Err(StateError::WrongOwner { path, owner, wanted });
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & WRITABLE_BY_OTHERS != 0 {
+            return Err(StateError::Writable { path, mode });
+        }
+        Ok(state)
+    }
+
+    /// Whether what it holds may be read.
+    pub fn is_readable(&self) -> bool {
+        match std::fs::read_dir(&self.path) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -129,6 +164,20 @@ pub fn default_run_dir(instance: &str) -> Result<PathBuf, StateError> {
     place(instance, "/run", || {
         absolute("XDG_RUNTIME_DIR").ok_or(StateError::NoPlace { variable: "XDG_RUNTIME_DIR" })
     })
+}
+
+/// Where to look for the state of an instance: for users other than root their own if it is there, else root's.
+pub fn run_dir_to_look_at(instance: &str) -> Result<PathBuf, StateError> {
+    check_instance(instance)?;
+    let of_root = Path::new("/run/hareload").join(instance);
+    Ok(default_run_dir(instance).ok().filter(|own| own.exists()).unwrap_or(of_root))
+}
+
+/// The same for its history.
+pub fn lib_dir_to_look_at(instance: &str) -> Result<PathBuf, StateError> {
+    check_instance(instance)?;
+    let of_root = Path::new("/var/lib/hareload").join(instance);
+    Ok(default_lib_dir(instance).ok().filter(|own| own.exists()).unwrap_or(of_root))
 }
 
 /// Where an instance keeps its history: `/var/lib/hareload/<instance>`; without root,

@@ -9,6 +9,8 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 pub struct Usage {
     /// Resident memory, in bytes.
     pub memory: u64,
+    /// The processor time of all its threads so far.
+    pub cpu: Duration,
     /// How long it has run, in whole seconds; `None` below one, and where `/proc/uptime` is another's than the
     /// process's (a container may be shown its own).
     pub age: Option<Duration>,
@@ -18,10 +20,11 @@ pub struct Usage {
 pub fn of(pid: u32) -> Option<Usage> {
     let mut system = System::new().ok()?;
     let pid = Pid::from_u32(pid);
-    let kind = ProcessRefreshKind::nothing().with_memory();
+    let kind = ProcessRefreshKind::nothing().with_memory().with_cpu();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, kind);
     system.process(pid).map(|process| Usage {
         memory: process.memory(),
+        cpu: Duration::from_millis(process.accumulated_cpu_time()),
         age: Some(process.run_time()).filter(|seconds| *seconds > 0).map(Duration::from_secs),
     })
 }

@@ -181,7 +181,7 @@ fn why(cause: &Cause) -> String {
 }
 
 /// In the largest unit of which there are two; a process tells its age in whole seconds.
-fn age_of(age: Duration) -> String {
+pub(super) fn age_of(age: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

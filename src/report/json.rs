@@ -4,9 +4,13 @@ use serde::Serialize;
 
 use crate::core::account::Account;
 use crate::driver::intention::Intention;
+use crate::driver::status::Status;
 
 /// The name and version of the JSON form of an [`Intention`].
 const INTENTION: &str = "hareload.intention/1";
+
+/// The name and version of the JSON form of a [`Status`].
+const STATUS: &str = "hareload.status/1";
 
 /// An account as one line of JSON.
 pub fn account(account: &Account) -> String {
@@ -21,4 +25,15 @@ pub fn intention(intention: &Intention) -> String {
         would: &'a Intention,
     }
     serde_json::to_string(&Document { schema: INTENTION, would: intention }).unwrap_or_default()
+}
+
+/// What is true now, as one line of JSON.
+pub fn status(status: &Status) -> String {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema: &'static str,
+        #[serde(flatten)]
+        status: &'a Status,
+    }
+    serde_json::to_string(&Document { schema: STATUS, status }).unwrap_or_default()
 }

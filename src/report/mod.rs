@@ -3,3 +3,4 @@
 pub mod findings;
 pub mod human;
 pub mod json;
+pub mod status;

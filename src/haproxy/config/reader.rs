@@ -175,6 +175,7 @@ impl Reader {
                 presence,
             });
         }
+        self.config.files.line(place, &self.section.kind, words);
         match (self.section.kind.as_str(), first) {
             ("global", "unix-bind") => {
                 self.keyword(place, words);

@@ -45,6 +45,20 @@ pub fn with_argument(argument: &OsStr) -> Vec<u32> {
     all().filter(holds).collect()
 }
 
+/// All processes that call themselves `comm`, with their arguments; everybody may read both, and a process can set them
+/// itself, so they prove nothing.
+pub fn called(comm: &OsStr) -> impl Iterator<Item = (u32, Vec<OsString>)> {
+    // TASK_COMM_LEN of the kernel is 16, with the final NUL.
+    let comm = comm.as_bytes()[..comm.len().min(15)].to_vec();
+    let is_called = move |pid: &u32| {
+        let mut name = Vec::new();
+        let read =
+            File::open(format!("/proc/{pid}/comm")).and_then(|file| file.take(64).read_to_end(&mut name));
+        read.is_ok() && name.strip_suffix(b"\n").unwrap_or(&name) == comm
+    };
+    all().filter(is_called).filter_map(|pid| Some((pid, command_line(pid).ok()?)))
+}
+
 /// The arguments of `pid`; empty for a zombie and for a kernel thread.
 pub(super) fn command_line(pid: u32) -> io::Result<Vec<OsString>> {
     let mut text = Vec::new();

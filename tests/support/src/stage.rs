@@ -144,7 +144,7 @@ impl Stage {
         let known = |name: &str| {
             RECORDS.contains(&name)
                 || generation_of(name).is_some_and(|generation| living.contains(&generation))
-                    && [".cfg", ".sock", ".pid"].iter().any(|kind| name.ends_with(kind))
+                    && [".cfg", ".sock", ".pid", ".files"].iter().any(|kind| name.ends_with(kind))
         };
         left.extend(names_in(&self.instance.state_dir()).into_iter().filter(|name| !known(name)));
         let own = |name: &str| {

@@ -1,0 +1,237 @@
+//! `status`: what is true now. It takes no lock, writes nothing and makes nothing, and needs no root for what everybody
+//! may see; what it may not see it names.
+//!
+//! Called by the command line, once or again and again.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::core::account::Account;
+use crate::core::exit;
+use crate::core::input::Refusal;
+use crate::os::clock;
+use crate::os::state::{StateDir, StateError};
+
+use super::find::{self, Found};
+use super::held::Held;
+use super::intention::Intention;
+use super::readings::Change;
+use super::records::{self, Records};
+use super::request::{Refused, Request};
+use super::subject;
+use super::timeline::Timeline;
+
+mod generations;
+
+/// Whether HAProxy runs, as LSB asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It does; also where it is paused, or in master-worker mode.
+    Running,
+    /// It does not, and a pidfile is there.
+    Dead,
+    /// It does not.
+    NotRunning,
+    /// It can't be told.
+    Unknown,
+}
+
+impl Standing {
+    /// The exit code of `status`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Standing::Running => exit::status::RUNNING,
+            Standing::Dead => exit::status::DEAD,
+            Standing::NotRunning => exit::status::NOT_RUNNING,
+            Standing::Unknown => exit::status::UNKNOWN,
+        }
+    }
+}
+
+/// What a process of the instance does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It is the one that the pidfile means, and it listens; of several that can't be told apart, each.
+    Serving,
+    /// It is the master of one that serves, in master-worker mode.
+    Master,
+    /// It does not listen, and would at a word: nobody serves.
+    Paused,
+    /// It is the new one of a handover that is not over.
+    Starting,
+    /// It listens beside the one that serves.
+    Beside,
+    /// It finishes its connections.
+    Draining,
+    /// It may not be looked into.
+    Unknown,
+}
+
+/// One process of the instance.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// What it does.
+    pub role: Role,
+    /// The number of its generation; `None` for one that hareload did not start.
+    pub generation: Option<u64>,
+    /// Its pid.
+    pub pid: u32,
+    /// How long it has run, in whole seconds.
+    pub age_s: Option<u64>,
+    /// Its connections, by its admin socket: one that drains can't be asked any more.
+    pub connections: Option<u64>,
+    /// Resident memory, in bytes.
+    pub memory: Option<u64>,
+    /// Its share of one processor, in percent: since the last look, at the first since its start.
+    pub cpu_percent: Option<f64>,
+    /// SHA-256 of the configuration that it has read.
+    pub config: Option<String>,
+    /// What has changed of the files that it has read; `None` if that is not known.
+    pub changed: Option<Vec<Change>>,
+}
+
+/// What is true.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// The instance.
+    pub instance: String,
+    /// The pidfile.
+    pub pidfile: PathBuf,
+    /// Whether it runs.
+    pub standing: Standing,
+    /// The exit code that says so.
+    pub exit_code: u8,
+    /// Why it does not, or why that can't be told.
+    pub why: Option<String>,
+    /// Its processes: the one that serves first, then the younger generations before the older ones.
+    pub generations: Vec<Row>,
+    /// The last handover.
+    pub last: Option<Account>,
+    /// What a reload would do now.
+    pub next: Option<Intention>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+    /// What may not be seen from here.
+    pub hidden: Vec<String>,
+}
+
+/// Whether HAProxy runs, and nothing else.
+pub fn standing(request: &Request) -> Standing {
+    match StateDir::look(&request.state_dir) {
+        Ok(state) => of_finding(request, &find::runs(request, &Records::of(&state))).0,
+        Err(error) => without_state(&error).0,
+    }
+}
+
+/// How [`find::runs`] or [`find::find`] ended, and why nobody runs or can be seen to.
+fn of_finding<T>(
+    request: &Request,
+    found: &Result<Result<T, String>, Refused>,
+) -> (Standing, Option<String>) {
+    match found {
+        Ok(Ok(_)) => (Standing::Running, None),
+        Ok(Err(why)) => match subject::hidden() {
+            Some(refused) => (Standing::Unknown, Some(format!("{why}; {}", refused.why))),
+            None if find::pidfile_of(request).symlink_metadata().is_ok() => {
+                (Standing::Dead, Some(why.clone()))
+            }
+            None => (Standing::NotRunning, Some(why.clone())),
+        },
+        Err(refused) => match refused.kind {
+            // Only one that runs is seen to have a master.
+            Refusal::Unsupported => (Standing::Running, Some(refused.why.clone())),
+            Refusal::Usage
+            | Refusal::Privilege
+            | Refusal::NotInstalled
+            | Refusal::Configuration
+            | Refusal::NotRunning
+            | Refusal::Busy
+            | Refusal::Internal => (Standing::Unknown, Some(refused.why.clone())),
+        },
+    }
+}
+
+fn without_state(error: &StateError) -> (Standing, Option<String>) {
+    (Standing::Unknown, Some(format!("state directory: {error}")))
+}
+
+/// Looks, and remembers what is needed to tell what has changed until the next look.
+#[derive(Default)]
+pub struct Looker {
+    /// Processor time of each pid, and when it was read.
+    before: HashMap<u32, (Duration, Duration)>,
+}
+
+impl Looker {
+    /// What is true now.
+    pub fn look(&mut self, request: &Request) -> Status {
+        let mut status = Status {
+            instance: request.instance.clone(),
+            pidfile: find::pidfile_of(request),
+            standing: Standing::Unknown,
+            exit_code: exit::status::UNKNOWN,
+            why: None,
+            generations: Vec::new(),
+            last: None,
+            next: None,
+            notes: Vec::new(),
+            hidden: Vec::new(),
+        };
+        match records::latest(&request.history_dir) {
+            Ok(last) => status.last = last,
+            Err(error) => {
+                status.hidden.push(format!("the last handover: {}: {error}", request.history_dir.display()))
+            }
+        }
+        match StateDir::look(&request.state_dir) {
+            Ok(state) => self.look_into(request, &state, &mut status),
+            Err(error) => (status.standing, status.why) = without_state(&error),
+        }
+        status.exit_code = status.standing.exit_code();
+        status
+    }
+
+    fn look_into(&mut self, request: &Request, state: &StateDir, status: &mut Status) {
+        let records = Records::of(state);
+        if !state.is_readable() {
+            let path = state.path().display();
+            status.hidden.push(format!(
+                "generations, what they have read, and their connections: {path} may not be read"
+            ));
+        }
+        if let Some(journal) = records.journal() {
+            let number = journal.number;
+            status.notes.push(format!(
+                "a handover to generation {number} is under way, or was interrupted: `hareload recover` finishes or undoes it"
+            ));
+        }
+        let found = find::find(request, &records).map(|found| match found {
+            Found::Old(old) => Ok(old),
+            Found::Nobody(why) => Err(why),
+        });
+        let old = found.as_ref().ok().and_then(|found| found.as_ref().ok()).map(|old| &**old);
+        status.generations = generations::rows(request, &records, old, &mut self.before);
+        (status.standing, status.why) = of_finding(request, &found);
+        let Ok(Ok(old)) = found else { return };
+        status.notes.extend(old.remarks.iter().cloned());
+        let held = Held {
+            command: "reload",
+            request,
+            records,
+            timeline: Timeline::begin(),
+            began: clock::wall(),
+            asked: clock::since_boot(),
+            locked: clock::since_boot(),
+            boot: clock::boot_id(),
+        };
+        match held.intend_from(*old) {
+            Ok(intention) => status.next = Some(Intention { notes: Vec::new(), ..intention }),
+            Err(refused) => status.notes.push(format!("a reload would be refused: {}", refused.why)),
+        }
+    }
+}

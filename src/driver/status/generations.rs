@@ -1,0 +1,152 @@
+//! The processes of an instance, one row each.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::driver::find::{self, Old, Posture};
+use crate::driver::records::Records;
+use crate::driver::request::Request;
+use crate::haproxy::argv::CommandLine;
+use crate::haproxy::runtime::Info;
+use crate::os::process::{self, Process, ProcessError};
+use crate::os::{admin, clock, usage};
+
+use super::{Role, Row};
+
+/// How long a HAProxy may take to say how many connections it has: one that is well answers within a millisecond.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// The rows: of those that serve, and of everybody else who was started for this instance.
+pub(super) fn rows(
+    request: &Request,
+    records: &Records<'_>,
+    old: Option<&Old>,
+    before: &mut HashMap<u32, (Duration, Duration)>,
+) -> Vec<Row> {
+    let mut found: Vec<(Role, Option<u64>, u32)> = Vec::new();
+    if let Some(old) = old {
+        let role = if old.paused { Role::Paused } else { Role::Serving };
+        found.extend(old.processes.iter().map(|process| (role, old.number, process.pid())));
+    }
+    let under_way = records.journal().map(|journal| journal.number);
+    let mut others: Vec<(Role, Option<u64>, u32)> = Vec::new();
+    for (pid, words) in candidates(request) {
+        let known = found.iter().chain(&others).any(|(.., known)| *known == pid);
+        let Some(number) = belongs(request, pid, &words).filter(|_| !known) else { continue };
+        let role = match Process::open(pid) {
+            Ok(_) if number.is_some() && number == under_way => Role::Starting,
+            Ok(process) => match find::posture(&process) {
+                Posture::Listens if old.is_some() => Role::Beside,
+                Posture::Listens => Role::Serving,
+                Posture::Master => Role::Master,
+                Posture::Paused => Role::Paused,
+                Posture::Deaf => Role::Draining,
+            },
+            Err(ProcessError::NoAccess { .. }) => Role::Unknown,
+            Err(_) => continue,
+        };
+        others.push((role, number, pid));
+    }
+    others.sort_by_key(|(_, number, pid)| (std::cmp::Reverse(*number), *pid));
+    found.extend(others);
+    let connections = old.map_or_else(HashMap::new, |old| connections(old, records));
+    let now = clock::since_boot();
+    let row = |(role, generation, pid): (Role, Option<u64>, u32)| {
+        let usage = usage::of(pid);
+        let age = usage.and_then(|usage| usage.age);
+        let readings = generation.and_then(|number| records.readings(number));
+        // Of one that drains nobody wants to know.
+        let compared = readings.as_ref().filter(|_| role != Role::Draining);
+        Row {
+            role,
+            generation,
+            pid,
+            age_s: age.map(|age| age.as_secs()),
+            connections: connections.get(&pid).copied(),
+            memory: usage.map(|usage| usage.memory),
+            cpu_percent: usage.and_then(|usage| share(usage.cpu, age, now, before.get(&pid))),
+            changed: compared.map(|readings| readings.changes()),
+            config: readings.map(|readings| readings.config),
+        }
+    };
+    let rows: Vec<Row> = found.into_iter().map(row).collect();
+    before.clear();
+    before.extend(rows.iter().filter_map(|row| Some((row.pid, (usage::of(row.pid)?.cpu, now)))));
+    rows
+}
+
+/// The share of one processor since the last look, or since the start.
+fn share(
+    cpu: Duration,
+    age: Option<Duration>,
+    now: Duration,
+    before: Option<&(Duration, Duration)>,
+) -> Option<f64> {
+    let (used, time) = match before {
+        Some((before, at)) => (cpu.saturating_sub(*before), now.saturating_sub(*at)),
+        None => (cpu, age?),
+    };
+    let percent = used.as_secs_f64() / time.as_secs_f64() * 100.0;
+    percent.is_finite().then(|| (percent * 10.0).round() / 10.0)
+}
+
+/// Everybody who calls himself HAProxy.
+fn candidates(request: &Request) -> impl Iterator<Item = (u32, Vec<std::ffi::OsString>)> {
+    let asked = request.haproxy.as_ref().and_then(|path| path.file_name()).map(OsStr::to_owned);
+    let usual = process::called(OsStr::new("haproxy"));
+    let asked = asked.filter(|asked| asked != "haproxy");
+    usual.chain(asked.into_iter().flat_map(|asked| process::called(&asked).collect::<Vec<_>>()))
+}
+
+/// Whether it was started for this instance, by hareload (then its number is told) or with the same pidfile.
+fn belongs(request: &Request, pid: u32, words: &[std::ffi::OsString]) -> Option<Option<u64>> {
+    let own = CommandLine::parse(words).ok()?.pidfile?;
+    let own = Path::new(&own);
+    if own.parent() == Some(&request.state_dir) {
+        let name = own.file_name()?.to_str()?;
+        return Some(name.strip_prefix("gen-")?.strip_suffix(".pid")?.parse().ok());
+    }
+    find::is_pidfile_of(request, pid, own).then_some(None)
+}
+
+/// The connections of those that can be asked.
+fn connections(old: &Old, records: &Records<'_>) -> HashMap<u32, u64> {
+    let mut found = HashMap::new();
+    let stopped = old.processes.iter().any(|process| process.state() == Some('T'));
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return found;
+    };
+    let private = old.number.map(|number| records.paths(number).admin);
+    for path in private.iter().chain(&old.unix).filter(|_| !stopped) {
+        let reply = runtime.block_on(admin::ask(path, "show info", ANSWER));
+        let info = reply.ok().and_then(|reply| Info::parse(&reply).ok());
+        if let Some((pid, count)) = info.and_then(|info| Some((info.pid, info.curr_conns?)))
+            && old.is_member(pid)
+        {
+            found.insert(pid, count);
+        }
+        if found.len() == old.processes.len() {
+            break;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_that_of_the_time_since_the_last_look() {
+        let seconds = Duration::from_secs;
+        assert_eq!(share(seconds(1), Some(seconds(100)), seconds(7), None), Some(1.0));
+        assert_eq!(
+            share(seconds(2), Some(seconds(100)), seconds(7), Some(&(seconds(1), seconds(5)))),
+            Some(50.0)
+        );
+        assert_eq!(share(seconds(1), None, seconds(7), None), None);
+        assert_eq!(share(seconds(1), None, seconds(7), Some(&(seconds(1), seconds(7)))), None);
+    }
+}
