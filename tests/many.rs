@@ -130,7 +130,8 @@ impl Service<'_> {
         self.hareload("reload", 0)?;
         self.serves(&second)?;
         // Two kinds of broken: one that the check finds, and one that only a start does.
-        let (line, code) = if cycle % 2 == 0 { ("binnd", 6) } else { ("chroot /srv/no-such-jail", 150) };
+        let (line, code) =
+            if cycle.is_multiple_of(2) { ("binnd", 6) } else { ("chroot /srv/no-such-jail", 150) };
         self.configure("broken", line)?;
         self.hareload("reload", code)?;
         self.serves(&second)?;

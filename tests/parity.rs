@@ -27,7 +27,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/migrate.md");
 /// Who has written the script of Debian's package: by this it is known among the machine's own files.
 const AUTHOR: &str = "Author: Arnaud Cornet <acornet@debian.org>";
 
-const VERBS: [&str; 6] = ["start", "stop", "restart", "try-restart", "reload", "force-reload"];
+const VERBS: [&str; 7] = ["start", "stop", "restart", "try-restart", "reload", "force-reload", "status"];
 
 /// A state, its name in the table, and what makes it. `old` runs where somebody runs, the configuration says `new`.
 struct State {
@@ -268,7 +268,7 @@ fn never_worse(state: &State, verb: &str, their: &Done, our: &Done) -> Result<()
     ensure!(our.stranger != Some(Fate::Killed), "a stranger was killed");
     ensure!(ours.serves.len() <= 1, "two configurations are served");
     // One that is not to be touched is left as it is.
-    let before = if state.name.starts_with("two") && matches!(verb, "start") { 2 } else { 1 };
+    let before = if state.name.starts_with("two") && matches!(verb, "start" | "status") { 2 } else { 1 };
     ensure!(ours.processes <= before, "{} HAProxies run", ours.processes);
     let left_alone = theirs.pidfile == ours.pidfile;
     ensure!(

@@ -9,6 +9,9 @@ use super::super::alerts::sanitise;
 
 const EXCERPT: usize = 60;
 
+/// The longest name, in bytes: those that count have nine letters, and every message shows it.
+const MAX_NAME: usize = 64;
+
 /// One `KEY=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Assignment {
@@ -222,7 +225,9 @@ fn blank(c: char) -> bool {
 
 fn is_name(word: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
-    word.starts_with(letter) && word.chars().all(|c| letter(c) || c.is_ascii_digit())
+    word.len() <= MAX_NAME
+        && word.starts_with(letter)
+        && word.chars().all(|c| letter(c) || c.is_ascii_digit())
 }
 
 #[cfg(test)]
