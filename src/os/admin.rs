@@ -325,7 +325,11 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         assert!(matches!(question(Duration::from_millis(20)).await, Err(AdminError::TimedOut { .. })));
         drop(listener);
-        assert!(matches!(question(SOON).await, Err(AdminError::Refused { .. })));
+        // A process that another test has forked meanwhile may hold the listener for a moment.
+        let refused = async {
+            while !matches!(question(Duration::from_millis(20)).await, Err(AdminError::Refused { .. })) {}
+        };
+        assert!(tokio::time::timeout(SOON, refused).await.is_ok());
         assert!(matches!(ask(&path, "a\nb", SOON).await, Err(AdminError::NotOneLine)));
     }
 

@@ -295,7 +295,11 @@ mod tests {
         assert!(!path.exists());
         assert_eq!(first.local_addr().unwrap(), address);
         drop((first, second));
-        assert!(std::net::TcpStream::connect(address).is_err(), "no copy is left behind");
+        // A process that another test has forked meanwhile may hold one for a moment.
+        let begun = crate::os::clock::now();
+        while std::net::TcpStream::connect(address).is_ok() {
+            assert!(begun.elapsed() < SOON, "a copy is left behind");
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(crate) fn of_another_instance(haproxy: &Haproxy) -> Result<()> {
         let (theirs, ours) = (other.state_dir().into_os_string(), state.clone().into_os_string());
         let words = words.into_iter().map(|word| if word == theirs { ours.clone() } else { word });
         let mut changed = Command::new(command.get_program());
-        changed.args(words);
+        changed.args(words).env("HARELOAD_HISTORY_DIR", other.dir().join("history"));
         process::run(changed, DEADLINE)
     };
     said(sharing()?.expect_code(2)?, &["name another instance with --instance"])?;
