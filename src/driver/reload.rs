@@ -225,10 +225,12 @@ impl Held<'_> {
             let old = Rc::new(self.listening().await?);
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
-            let configs = self.configs(&old)?;
+            let (configs, texts) = self.configs(&old)?;
             pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
-            let survey = ways::choose(&old, &configs, &self.records, self.request.way).await?;
+            let survey = ways::choose(&old, &texts, &self.records, self.request.way).await?;
+            // Megabytes, if there are many backends, and not needed while the new one starts.
+            drop(texts);
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
@@ -296,14 +298,14 @@ impl Held<'_> {
     fn intend(&self) -> Result<Intention, Refused> {
         let old = find::find(self.request, &self.records)?;
         let haproxy = self.haproxy(&old)?;
-        let configs = self.configs(&old)?;
+        let (configs, texts) = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
         self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let survey = runtime.block_on(ways::choose(&old, &configs, &self.records, self.request.way))?;
+        let survey = runtime.block_on(ways::choose(&old, &texts, &self.records, self.request.way))?;
         let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
         let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
         // How a paused one can be handed over shows once it listens.
@@ -350,7 +352,7 @@ impl Held<'_> {
     }
 
     /// The configuration: what was asked for, or what the old one was given.
-    fn configs(&self, old: &Old) -> Result<Vec<PathBuf>, Refused> {
+    fn configs(&self, old: &Old) -> Result<(Vec<PathBuf>, Texts), Refused> {
         let configs = if self.request.configs.is_empty() { &old.configs } else { &self.request.configs };
         if configs.is_empty() {
             return Err(Refused::new(Refusal::Usage, "no configuration is known; name one with --config"));
@@ -358,8 +360,9 @@ impl Held<'_> {
         for path in configs {
             readable(path)?;
         }
-        standalone(configs, old)?;
-        Ok(configs.clone())
+        let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
+        standalone(&texts)?;
+        Ok((configs.clone(), texts))
     }
 }
 
@@ -371,9 +374,8 @@ fn readable(path: &Path) -> Result<(), Refused> {
 }
 
 /// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.
-fn standalone(configs: &[PathBuf], old: &Old) -> Result<(), Refused> {
+fn standalone(texts: &Texts) -> Result<(), Refused> {
     const KEYWORD: &str = "master-worker";
-    let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
     let place = texts.mention(KEYWORD).then(|| texts.config().global.master_worker).flatten();
     match place {
         None => Ok(()),
