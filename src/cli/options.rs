@@ -37,11 +37,11 @@ pub enum Command {
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
     /// Finish or undo what a hareload that died has left
-    Recover(Shared),
+    Recover(RecoverArgs),
     /// Show past handovers
     History(HistoryArgs),
     /// Print each setting, and where it comes from
-    Settings(ReloadArgs),
+    Settings(Asked),
     /// Generate man pages or shell completions
     Gen {
         /// What to generate.
@@ -50,9 +50,47 @@ pub enum Command {
     },
 }
 
-/// The options of every command that touches an instance.
-#[derive(Clone, Debug, Args)]
-pub struct Shared {
+/// Which instance, and how results are printed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    /// Name of the instance, where several HAProxies run side by side [default: haproxy]
+    #[arg(long, value_name = "NAME", env = "HARELOAD_INSTANCE")]
+    pub instance: Option<String>,
+    /// File with settings [default: /etc/hareload/hareload.toml]
+    #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
+    pub settings: Option<PathBuf>,
+    /// How the result is printed [default: human]
+    #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
+    pub output: Option<Form>,
+}
+
+/// What one hareload leaves to the next.
+#[derive(Clone, Debug, Default, Args)]
+pub struct State {
+    /// Where state is kept [default: /run/hareload/<instance>]
+    #[arg(long, value_name = "DIR", env = "HARELOAD_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What is remembered of past handovers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Past {
+    /// Where the history is kept [default: /var/lib/hareload/<instance>]
+    #[arg(long, value_name = "DIR", env = "HARELOAD_HISTORY_DIR")]
+    pub history_dir: Option<PathBuf>,
+}
+
+/// Only one handover of an instance at a time.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Turn {
+    /// How long to wait for another handover to end [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
+    pub lock_timeout: Option<Duration>,
+}
+
+/// The HAProxy that is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Target {
     /// Configuration file or directory, as for HAProxy [default: what the running one was given]
     #[arg(short = 'f', long, value_name = "FILE", env = "HARELOAD_CONFIG", value_delimiter = ':')]
     pub config: Vec<PathBuf>,
@@ -62,24 +100,17 @@ pub struct Shared {
     /// The HAProxy to start [default: the program of the running one]
     #[arg(long, value_name = "BIN", env = "HARELOAD_HAPROXY")]
     pub haproxy: Option<PathBuf>,
-    /// Name of the instance, where several HAProxies run side by side [default: haproxy]
-    #[arg(long, value_name = "NAME", env = "HARELOAD_INSTANCE")]
-    pub instance: Option<String>,
-    /// Where state is kept [default: /run/hareload/<instance>]
-    #[arg(long, value_name = "DIR", env = "HARELOAD_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// Where the history is kept [default: /var/lib/hareload/<instance>]
-    #[arg(long, value_name = "DIR", env = "HARELOAD_HISTORY_DIR")]
-    pub history_dir: Option<PathBuf>,
-    /// File with settings [default: /etc/hareload/hareload.toml]
-    #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
-    pub settings: Option<PathBuf>,
-    /// How long to wait for another handover to end [default: 60s]
-    #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
-    pub lock_timeout: Option<Duration>,
-    /// How the result is printed [default: human]
-    #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
-    pub output: Option<Form>,
+    /// Where what is known of it lies.
+    #[command(flatten)]
+    pub state: State,
+    /// Which instance it is.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Voice {
     /// Show the timeline: who said what, at which millisecond
     #[arg(short, long)]
     pub verbose: bool,
@@ -88,12 +119,18 @@ pub struct Shared {
     pub quiet: bool,
 }
 
-/// The options of `reload`.
-#[derive(Clone, Debug, Args)]
-pub struct ReloadArgs {
-    /// The options of every command.
+/// All that can be settled by a flag, by the environment or by the settings file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Asked {
+    /// The HAProxy that is meant.
     #[command(flatten)]
-    pub shared: Shared,
+    pub target: Target,
+    /// Where it is remembered.
+    #[command(flatten)]
+    pub past: Past,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub turn: Turn,
     /// The way to hand over [default: auto]
     #[arg(long, value_name = "WAY", env = "HARELOAD_HANDOVER")]
     pub handover: Option<WayWord>,
@@ -118,31 +155,71 @@ pub struct ReloadArgs {
     /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
     #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
     pub hard_stop_after: Option<Duration>,
-    /// Say what would be done, and touch nothing
-    #[arg(long)]
-    pub dry_run: bool,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
+}
+
+/// The options of `reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub asked: Asked,
+    /// How much is said.
+    #[command(flatten)]
+    pub voice: Voice,
+    /// Say what would be done, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// The options of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// The options of every command.
+    /// The HAProxy that is meant.
     #[command(flatten)]
-    pub shared: Shared,
+    pub target: Target,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
 }
 
+/// The options of `recover`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoverArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub place: Place,
+    /// Where it is looked for what was left.
+    #[command(flatten)]
+    pub state: State,
+    /// Where it is remembered.
+    #[command(flatten)]
+    pub past: Past,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub turn: Turn,
+    /// How much is said.
+    #[command(flatten)]
+    pub voice: Voice,
+}
+
 /// The options of `history`.
 #[derive(Clone, Debug, Args)]
 pub struct HistoryArgs {
-    /// The options of every command.
+    /// Which instance.
     #[command(flatten)]
-    pub shared: Shared,
+    pub place: Place,
+    /// What is shown.
+    #[command(flatten)]
+    pub past: Past,
+    /// Show the timeline of each
+    #[arg(short, long)]
+    pub verbose: bool,
     /// How many of the last handovers to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     pub last: usize,
@@ -258,6 +335,27 @@ mod tests {
     #[test]
     fn the_options_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_takes_no_option_that_it_would_ignore() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for (line, taken) in [
+            ("hareload reload -p /p --history-dir /h --lock-timeout 1s -v", true),
+            ("hareload check -p /p", true),
+            ("hareload check -v", false),
+            ("hareload check --lock-timeout 1s", false),
+            ("hareload recover --state-dir /s --lock-timeout 1s -v", true),
+            ("hareload recover -p /p", false),
+            ("hareload recover -f /f", false),
+            ("hareload history --history-dir /h -v", true),
+            ("hareload history --state-dir /s", false),
+            ("hareload history -q", false),
+            ("hareload settings --wait", true),
+            ("hareload settings --dry-run", false),
+        ] {
+            assert_eq!(parse(line).is_ok(), taken, "{line}");
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Reload(args) => reload::reload(&args, options),
             Command::Settings(args) => reload::settings(&args, options),
-            Command::Recover(shared) => reload::recover(&shared, options),
+            Command::Recover(args) => reload::recover(&args, options),
             Command::Check(args) => check::check(&args, options),
             Command::History(args) => history::history(&args, options),
             Command::Gen { what } => gen_::generate(&what),

@@ -14,7 +14,7 @@ use crate::driver::request::{Probe, Request};
 use crate::haproxy::argv;
 use crate::os::state;
 
-use super::options::{Form, ReloadArgs, Shared, WayWord, duration, probe};
+use super::options::{Asked, Form, WayWord, duration, probe};
 
 /// Where the settings are, unless `--settings` says otherwise.
 const FILE: &str = "/etc/hareload/hareload.toml";
@@ -80,29 +80,30 @@ pub(super) struct Settings {
 }
 
 /// Resolves the settings of a command.
-pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<Settings> {
-    let shared = &args.shared;
-    let (path, file) = read(shared)?;
+pub(super) fn resolve(args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
+    let target = &args.target;
+    let place = &target.place;
+    let (path, file) = read(place.settings.as_deref())?;
     let mut list = Listing { matches, file: path, listed: Vec::new() };
     argv::validate_extra(&args.extra).context("options for HAProxy")?;
 
-    let instance = list.pick("instance", shared.instance.clone(), file.instance, || "haproxy".to_owned());
+    let instance = list.pick("instance", place.instance.clone(), file.instance, || "haproxy".to_owned());
     state::check_instance(&instance)?;
-    let state_dir = match list.optional("state-dir", shared.state_dir.clone(), file.state_dir) {
+    let state_dir = match list.optional("state-dir", target.state.state_dir.clone(), file.state_dir) {
         Some(path) => path,
         None => list.default("state-dir", state::default_run_dir(&instance)?),
     };
-    let history_dir = match list.optional("history-dir", shared.history_dir.clone(), file.history_dir) {
+    let history_dir = match list.optional("history-dir", args.past.history_dir.clone(), file.history_dir) {
         Some(path) => path,
         None => list.default("history-dir", state::default_lib_dir(&instance)?),
     };
-    let configs = list.several("config", shared.config.clone(), file.config);
-    let pidfile = list.pick("pidfile", shared.pidfile.clone(), file.pidfile, || DEFAULT_PIDFILE.into());
-    let haproxy = list.optional("haproxy", shared.haproxy.clone(), file.haproxy);
+    let configs = list.several("config", target.config.clone(), file.config);
+    let pidfile = list.pick("pidfile", target.pidfile.clone(), file.pidfile, || DEFAULT_PIDFILE.into());
+    let haproxy = list.optional("haproxy", target.haproxy.clone(), file.haproxy);
     if haproxy.is_none() {
         list.running("haproxy");
     }
-    let output = list.pick("output", shared.output, file.output, || Form::Human);
+    let output = list.pick("output", place.output, file.output, || Form::Human);
     let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
     let dwell = list.optional("trial", args.trial, file.trial.map(|text| text.0));
     let typed = matches.try_get_raw("probe").ok().flatten();
@@ -120,7 +121,12 @@ pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result
     let hard_stop =
         list.optional("hard-stop-after", args.hard_stop_after, file.hard_stop_after.map(|text| text.0));
     let patience =
-        list.pick("lock-timeout", shared.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
+        list.pick("lock-timeout", args.turn.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
+
+    if !args.extra.is_empty() {
+        let words: Vec<String> = args.extra.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        list.add("options for HAProxy", words.shown(), "after --".to_owned());
+    }
 
     let mut limits = Limits::default();
     if let Some(ready) = ready {
@@ -158,13 +164,11 @@ fn program(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(if path.components().count() > 1 { std::path::absolute(path)? } else { path.to_owned() })
 }
 
-fn read(shared: &Shared) -> anyhow::Result<(PathBuf, File)> {
-    let path = shared.settings.clone().unwrap_or_else(|| FILE.into());
+fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
+    let path = named.map_or_else(|| FILE.into(), Path::to_owned);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && shared.settings.is_none() => {
-            String::new()
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
         Err(error) => return Err(error).with_context(|| format!("settings file {}", path.display())),
     };
     let file = toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?;
