@@ -241,7 +241,7 @@ say "127.0.0.1:$second: ${serves:-nobody} serves"
 [ "$serves" = config-f ] || broken "config-f should serve the second port too"
 
 title 'What hareload remembers (hareload history)'
-"$hareload" history --settings /dev/null --state-dir "$scratch/state" --history-dir "$scratch/history" | cut -c 1-110 |
+"$hareload" history --settings /dev/null --history-dir "$scratch/history" | cut -c 1-110 |
     sed 's/^/   | /'
 
 # --- the count --------------------------------------------------------------------------------------------------------

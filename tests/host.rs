@@ -52,14 +52,6 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// The old one serves `g1`, the configuration says `g2`.
-fn between(haproxy: &Haproxy) -> Result<Stage> {
-    let plain = |marker: &str| Config::new().frontend(8080).marker(marker);
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
-    stage.instance.write_config(plain("g2"))?;
-    Ok(stage)
-}
-
 /// The old one serves as before, and nothing was made.
 fn untouched(stage: &Stage, old: u32) -> Result<()> {
     stage.expect_serving("g1")?;
@@ -71,7 +63,7 @@ fn untouched(stage: &Stage, old: u32) -> Result<()> {
 // Without touching anything.
 
 fn dry_run_json(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
     let result = stage.json().arg("--dry-run").run()?.expect_code(0)?;
     ensure!(result.stdout.lines().count() == 1, "more than a line: {}", result.stdout);
@@ -93,7 +85,7 @@ fn dry_run_json(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
     let stdout = stage.hareload().arg("--dry-run").run()?.expect_code(0)?.stdout;
     let lines: Vec<&str> = stdout.lines().collect();
@@ -104,7 +96,7 @@ fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
 
 /// Nothing to recover, and nothing made: neither the directory nor what leads to it.
 fn recover_nothing(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
     let nowhere = stage.instance.dir().join("own-nowhere");
     let recover = Hareload::new(HARELOAD).verb("recover").arg("--state-dir").arg(nowhere.join("state"));
@@ -119,7 +111,7 @@ fn recover_nothing(haproxy: &Haproxy) -> Result<()> {
 
 /// The same, started with another pidfile, the directory of which is its own.
 fn with_own_directory(haproxy: &Haproxy) -> Result<(Stage, PathBuf)> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let instance = &stage.instance;
     instance.kill_all()?;
     let path = instance.dir().join("own-run/haproxy.pid");
@@ -167,7 +159,7 @@ fn refused(wrapper: &[&str], hareload: &Hareload, code: i32, words: &[&str]) -> 
 }
 
 fn pidfile_dangling(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
     let path = stage.instance.pidfile_path();
     fs::remove_file(&path)?;
@@ -205,7 +197,7 @@ fn pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
 
 /// A link to a file whose directory is another: that one is what counts.
 fn pidfile_link_elsewhere(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let real = stage.instance.dir().join("own-run");
     fs::create_dir(&real)?;
     let path = stage.instance.pidfile_path();
@@ -219,7 +211,7 @@ fn pidfile_link_elsewhere(haproxy: &Haproxy) -> Result<()> {
 // RLIMIT_FSIZE, with its SIGXFSZ.
 
 fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
     let hareload = stage.hareload().command();
     let mut codes = Vec::new();
@@ -247,7 +239,7 @@ fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
 
 /// A line of the history that has no room is taken back, and one that was cut off does not swallow the next.
 fn file_size_of_the_history(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let directory = stage.instance.dir().join("history");
     let history = directory.join("history.jsonl");
     // Larger than any other file that is written.
@@ -282,7 +274,7 @@ fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
         let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).context("no SigIgn")?;
         Ok(u64::from_str_radix(line.trim(), 16)?)
     };
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     // HAProxy ignores SIGPIPE itself.
     let by_itself = ignored(stage.instance.pid()?)? & !PIPE;
     let grep = "exec:grep SigIgn /proc/self/status >own-ignored";
@@ -340,7 +332,7 @@ fn many_backends(haproxy: &Haproxy) -> Result<()> {
 
 /// A hareload that is killed while its guard is stopped: who comes next is told who holds the lock.
 fn held_by_the_guard(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
     let reached = stage.instance.dir().join("own-reached");
     let probe = format!("exec:touch {}; sleep 600", reached.display());
@@ -370,7 +362,7 @@ fn held_by_the_guard(haproxy: &Haproxy) -> Result<()> {
 
 /// Variables that the running one was started with reach the next one, unless whoever reloads has them too.
 fn environment_of_the_running_one(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let instance = &stage.instance;
     instance.kill_all()?;
     let text = fs::read_to_string(instance.config_path())?;

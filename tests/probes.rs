@@ -9,7 +9,6 @@ use std::time::Duration;
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Result, ensure};
 use hareload_testkit::caps::Caps;
-use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::{RunResult, lives};
@@ -41,14 +40,6 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// The old one serves `g1`, the configuration says `g2`.
-fn between(haproxy: &Haproxy) -> Result<Stage> {
-    let plain = |marker: &str| Config::new().frontend(8080).marker(marker);
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
-    stage.instance.write_config(plain("g2"))?;
-    Ok(stage)
-}
-
 fn probing(stage: &Stage, command: &str) -> Result<RunResult> {
     stage.hareload().args(["--probe", &format!("exec:{command}")]).run()
 }
@@ -77,7 +68,7 @@ fn said(result: &RunResult, words: &str) -> Result<()> {
 }
 
 fn one_that_hangs(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let result = probing(&stage, &format!("{FAMILY}echo waits; sleep 600"))?.expect_code(150)?;
     said(&result, "goes on serving")?;
     said(&result, "sleep 600 failed: it did not end in 9s: waits")?;
@@ -87,7 +78,7 @@ fn one_that_hangs(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn the_last_of_several(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let result = stage
         .hareload()
         .args(["--probe", "exec:sleep 3", "--probe", "exec:sleep 600"])
@@ -99,7 +90,7 @@ fn the_last_of_several(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn interrupted(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let running = stage.hareload().args(["--probe", &format!("exec:{FAMILY}sleep 600")]).spawn()?;
     family(&stage)?;
     running.signal(Signal::INT)?;
@@ -112,20 +103,20 @@ fn interrupted(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn leaves_running(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     probing(&stage, &format!("{FAMILY}exit 0"))?.expect_code(0)?;
     gone(&stage)?;
     stage.expect_serving("g2")
 }
 
 fn prints_much(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     probing(&stage, "yes | head -c 1000000")?.expect_code(0)?;
     stage.expect_serving("g2")
 }
 
 fn fails(haproxy: &Haproxy) -> Result<()> {
-    let stage = between(haproxy)?;
+    let stage = Stage::between(HARELOAD, haproxy)?;
     let result = probing(&stage, "echo no luck >&2; exit 3")?.expect_code(150)?;
     said(&result, "failed: it exited with status 3: no luck")?;
     said(&probing(&stage, "false")?.expect_code(150)?, "probe exec:false failed: it exited with status 1\n")?;

@@ -12,13 +12,13 @@ use crate::driver::subject;
 use crate::os::spawn::SpawnError;
 use crate::report::findings::{self, Colour};
 
-use super::options::{CheckArgs, Form, ReloadArgs};
-use super::{output, reload, settings};
+use super::options::{Asked, CheckArgs, Form};
+use super::{output, settings};
 
 /// `hareload check`.
 pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let args = ReloadArgs { extra: args.extra.clone(), ..reload::only(&args.shared) };
-    let settings = settings::resolve(&args, matches)?;
+    let asked = Asked { target: args.target.clone(), extra: args.extra.clone(), ..Asked::default() };
+    let settings = settings::resolve(&asked, matches)?;
     let subject = match subject::subject(&settings.request) {
         Ok(subject) => subject,
         Err(refused) => {
@@ -50,7 +50,7 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
             let text = findings::human(&checked, colour);
             if !passed {
                 output::aside(text.trim_end())?;
-            } else if !args.shared.quiet {
+            } else if !args.quiet {
                 output::result(text.trim_end())?;
             }
         }

@@ -6,12 +6,14 @@ use crate::core::exit;
 use crate::driver::records;
 use crate::report::{human, json};
 
-use super::options::{Form, HistoryArgs};
-use super::{output, reload, settings};
+use super::options::{Asked, Form, HistoryArgs, Target};
+use super::{output, settings};
 
 /// `hareload history`.
 pub(super) fn history(args: &HistoryArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let settings = settings::resolve(&reload::only(&args.shared), matches)?;
+    let target = Target { place: args.place.clone(), ..Target::default() };
+    let asked = Asked { target, past: args.past.clone(), ..Asked::default() };
+    let settings = settings::resolve(&asked, matches)?;
     let accounts = records::history(&settings.request.history_dir)?;
     let skip = accounts.len().saturating_sub(args.last);
     if accounts.is_empty() && settings.output == Form::Human {
@@ -22,7 +24,7 @@ pub(super) fn history(args: &HistoryArgs, matches: &ArgMatches) -> anyhow::Resul
             Form::Json => output::result(&json::account(account))?,
             Form::Human => output::result(&human::record(account))?,
         }
-        if args.shared.verbose && settings.output == Form::Human {
+        if args.verbose && settings.output == Form::Human {
             output::result(&human::timeline(account))?;
         }
     }

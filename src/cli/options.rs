@@ -51,11 +51,11 @@ pub enum Command {
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
     /// Finish or undo what a hareload that died has left
-    Recover(Shared),
+    Recover(RecoverArgs),
     /// Show past handovers
     History(HistoryArgs),
     /// Print each setting, and where it comes from
-    Settings(ReloadArgs),
+    Settings(Asked),
     /// Generate man pages or shell completions
     Gen {
         /// What to generate.
@@ -64,9 +64,47 @@ pub enum Command {
     },
 }
 
-/// The options of every command that touches an instance.
-#[derive(Clone, Debug, Args)]
-pub struct Shared {
+/// Which instance, and how results are printed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    /// Name of the instance, where several HAProxies run side by side [default: haproxy]
+    #[arg(long, value_name = "NAME", env = "HARELOAD_INSTANCE")]
+    pub instance: Option<String>,
+    /// File with settings [default: /etc/hareload/hareload.toml]
+    #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
+    pub settings: Option<PathBuf>,
+    /// How the result is printed [default: human]
+    #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
+    pub output: Option<Form>,
+}
+
+/// What one hareload leaves to the next.
+#[derive(Clone, Debug, Default, Args)]
+pub struct State {
+    /// Where state is kept [default: /run/hareload/<instance>]
+    #[arg(long, value_name = "DIR", env = "HARELOAD_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// What is remembered of past handovers.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Past {
+    /// Where the history is kept [default: /var/lib/hareload/<instance>]
+    #[arg(long, value_name = "DIR", env = "HARELOAD_HISTORY_DIR")]
+    pub history_dir: Option<PathBuf>,
+}
+
+/// Only one handover of an instance at a time.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Turn {
+    /// How long to wait for another handover to end [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
+    pub lock_timeout: Option<Duration>,
+}
+
+/// The HAProxy that is meant.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Target {
     /// Configuration file or directory, as for HAProxy [default: what the running one was given]
     #[arg(short = 'f', long, value_name = "FILE", env = "HARELOAD_CONFIG", value_delimiter = ':')]
     pub config: Vec<PathBuf>,
@@ -76,28 +114,21 @@ pub struct Shared {
     /// The HAProxy to start [default: the program of the running one]
     #[arg(long, value_name = "BIN", env = "HARELOAD_HAPROXY")]
     pub haproxy: Option<PathBuf>,
-    /// Name of the instance, where several HAProxies run side by side [default: haproxy]
-    #[arg(long, value_name = "NAME", env = "HARELOAD_INSTANCE")]
-    pub instance: Option<String>,
-    /// Where state is kept [default: /run/hareload/<instance>]
-    #[arg(long, value_name = "DIR", env = "HARELOAD_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// Where the history is kept [default: /var/lib/hareload/<instance>]
-    #[arg(long, value_name = "DIR", env = "HARELOAD_HISTORY_DIR")]
-    pub history_dir: Option<PathBuf>,
-    /// File with settings [default: /etc/hareload/hareload.toml]
-    #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
-    pub settings: Option<PathBuf>,
     /// The distribution's own file with CONFIG= and EXTRAOPTS= [default: /etc/default/haproxy, or
     /// /etc/sysconfig/haproxy]
     #[arg(long, value_name = "FILE", env = "HARELOAD_DEFAULTS_FILE")]
     pub defaults_file: Option<PathBuf>,
-    /// How long to wait for another handover to end [default: 60s]
-    #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
-    pub lock_timeout: Option<Duration>,
-    /// How the result is printed [default: human]
-    #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
-    pub output: Option<Form>,
+    /// Where what is known of it lies.
+    #[command(flatten)]
+    pub state: State,
+    /// Which instance it is.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Voice {
     /// Show the timeline: who said what, at which millisecond
     #[arg(short, long)]
     pub verbose: bool,
@@ -106,12 +137,18 @@ pub struct Shared {
     pub quiet: bool,
 }
 
-/// The options of `reload`.
-#[derive(Clone, Debug, Args)]
-pub struct ReloadArgs {
-    /// The options of every command.
+/// All that can be settled by a flag, by the environment or by the settings file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Asked {
+    /// The HAProxy that is meant.
     #[command(flatten)]
-    pub shared: Shared,
+    pub target: Target,
+    /// Where it is remembered.
+    #[command(flatten)]
+    pub past: Past,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub turn: Turn,
     /// The way to hand over [default: auto]
     #[arg(long, value_name = "WAY", env = "HARELOAD_HANDOVER")]
     pub handover: Option<WayWord>,
@@ -136,15 +173,43 @@ pub struct ReloadArgs {
     /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
     #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
     pub hard_stop_after: Option<Duration>,
+    /// Options for HAProxy, after `--`
+    #[arg(last = true, value_name = "HAPROXY-OPTION")]
+    pub extra: Vec<OsString>,
+}
+
+/// The options of `reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// What is asked for.
+    #[command(flatten)]
+    pub asked: Asked,
+    /// How much is said.
+    #[command(flatten)]
+    pub voice: Voice,
     /// Say what would be done, and touch nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Start HAProxy if it does not run, instead of refusing
     #[arg(long, conflicts_with = "dry_run")]
     pub start: bool,
-    /// Options for HAProxy, after `--`
-    #[arg(last = true, value_name = "HAPROXY-OPTION")]
-    pub extra: Vec<OsString>,
+}
+
+/// The options of the commands that change something.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Work {
+    /// The HAProxy that is meant.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where it is remembered.
+    #[command(flatten)]
+    pub past: Past,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub turn: Turn,
+    /// How much is said.
+    #[command(flatten)]
+    pub voice: Voice,
 }
 
 /// How a new generation proves itself, where there is no old one.
@@ -181,9 +246,9 @@ pub struct LeaveArgs {
 /// The options of `start`.
 #[derive(Clone, Debug, Args)]
 pub struct StartArgs {
-    /// The options of every command.
+    /// What is worked on.
     #[command(flatten)]
-    pub shared: Shared,
+    pub work: Work,
     /// How it proves itself.
     #[command(flatten)]
     pub proof: ProofArgs,
@@ -192,9 +257,9 @@ pub struct StartArgs {
 /// The options of `stop`.
 #[derive(Clone, Debug, Args)]
 pub struct StopArgs {
-    /// The options of every command.
+    /// What is worked on.
     #[command(flatten)]
-    pub shared: Shared,
+    pub work: Work,
     /// How they are stopped.
     #[command(flatten)]
     pub leave: LeaveArgs,
@@ -203,9 +268,9 @@ pub struct StopArgs {
 /// The options of `restart` and `try-restart`.
 #[derive(Clone, Debug, Args)]
 pub struct RestartArgs {
-    /// The options of every command.
+    /// What is worked on.
     #[command(flatten)]
-    pub shared: Shared,
+    pub work: Work,
     /// How they are stopped.
     #[command(flatten)]
     pub leave: LeaveArgs,
@@ -217,9 +282,15 @@ pub struct RestartArgs {
 /// The options of `status`.
 #[derive(Clone, Debug, Args)]
 pub struct StatusArgs {
-    /// The options of every command.
+    /// The HAProxy that is meant.
     #[command(flatten)]
-    pub shared: Shared,
+    pub target: Target,
+    /// What is remembered of it.
+    #[command(flatten)]
+    pub past: Past,
+    /// Print nothing, and tell it by the exit code
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Look again every second, until it is interrupted
     #[arg(short, long, conflicts_with = "quiet")]
     pub watch: bool,
@@ -228,20 +299,49 @@ pub struct StatusArgs {
 /// The options of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// The options of every command.
+    /// The HAProxy that is meant.
     #[command(flatten)]
-    pub shared: Shared,
+    pub target: Target,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
 }
 
+/// The options of `recover`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoverArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub place: Place,
+    /// Where it is looked for what was left.
+    #[command(flatten)]
+    pub state: State,
+    /// Where it is remembered.
+    #[command(flatten)]
+    pub past: Past,
+    /// Whose turn it is.
+    #[command(flatten)]
+    pub turn: Turn,
+    /// How much is said.
+    #[command(flatten)]
+    pub voice: Voice,
+}
+
 /// The options of `history`.
 #[derive(Clone, Debug, Args)]
 pub struct HistoryArgs {
-    /// The options of every command.
+    /// Which instance.
     #[command(flatten)]
-    pub shared: Shared,
+    pub place: Place,
+    /// What is shown.
+    #[command(flatten)]
+    pub past: Past,
+    /// Show the timeline of each
+    #[arg(short, long)]
+    pub verbose: bool,
     /// How many of the last handovers to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     pub last: usize,
@@ -357,6 +457,27 @@ mod tests {
     #[test]
     fn the_options_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_takes_no_option_that_it_would_ignore() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        for (line, taken) in [
+            ("hareload reload -p /p --history-dir /h --lock-timeout 1s -v", true),
+            ("hareload check -p /p", true),
+            ("hareload check -v", false),
+            ("hareload check --lock-timeout 1s", false),
+            ("hareload recover --state-dir /s --lock-timeout 1s -v", true),
+            ("hareload recover -p /p", false),
+            ("hareload recover -f /f", false),
+            ("hareload history --history-dir /h -v", true),
+            ("hareload history --state-dir /s", false),
+            ("hareload history -q", false),
+            ("hareload settings --wait", true),
+            ("hareload settings --dry-run", false),
+        ] {
+            assert_eq!(parse(line).is_ok(), taken, "{line}");
+        }
     }
 
     #[test]

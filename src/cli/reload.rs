@@ -13,13 +13,13 @@ use crate::driver::drain::Draining;
 use crate::os::signals;
 use crate::report::{human, json};
 
-use super::options::{Form, ReloadArgs, Shared};
+use super::options::{Asked, Form, RecoverArgs, ReloadArgs, Target, Voice};
 use super::output;
 use super::settings::{self, Settings};
 
 /// `hareload reload`.
 pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let mut settings = settings::resolve(args, matches)?;
+    let mut settings = settings::resolve(&args.asked, matches)?;
     if args.dry_run {
         let intended = driver::reload::intend(&settings.request);
         return match intended {
@@ -30,10 +30,10 @@ pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<
                 })?;
                 Ok(exit::DONE)
             }
-            Err(account) => say(&account, &args.shared, settings.output),
+            Err(account) => say(&account, args.voice, settings.output),
         };
     }
-    let bar = (!args.shared.quiet).then(progress);
+    let bar = (!args.voice.quiet).then(progress);
     if let Some(bar) = bar.clone() {
         settings.request.on_drain = Some(Rc::new(move |draining| bar.show(draining)));
     }
@@ -45,16 +45,18 @@ pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<
     if let Some(bar) = bar {
         bar.end();
     }
-    say(&account, &args.shared, settings.output)
+    say(&account, args.voice, settings.output)
 }
 
 /// `hareload recover`.
-pub(super) fn recover(shared: &Shared, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let settings = settings::resolve(&only(shared), matches)?;
+pub(super) fn recover(args: &RecoverArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let target = Target { state: args.state.clone(), place: args.place.clone(), ..Target::default() };
+    let asked = Asked { target, past: args.past.clone(), turn: args.turn.clone(), ..Asked::default() };
+    let settings = settings::resolve(&asked, matches)?;
     match driver::reload::recover(&settings.request) {
-        Some(account) => say(&account, shared, settings.output),
+        Some(account) => say(&account, args.voice, settings.output),
         None => {
-            if !shared.quiet {
+            if !args.voice.quiet {
                 output::aside("nothing to recover: no handover was interrupted")?;
             }
             Ok(exit::DONE)
@@ -63,7 +65,7 @@ pub(super) fn recover(shared: &Shared, matches: &ArgMatches) -> anyhow::Result<u
 }
 
 /// `hareload settings`.
-pub(super) fn settings(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+pub(super) fn settings(args: &Asked, matches: &ArgMatches) -> anyhow::Result<u8> {
     let Settings { listed, output, .. } = settings::resolve(args, matches)?;
     match output {
         Form::Json => {
@@ -81,27 +83,9 @@ pub(super) fn settings(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Resul
     Ok(exit::DONE)
 }
 
-/// The options of a command that has only the shared ones.
-pub(super) fn only(shared: &Shared) -> ReloadArgs {
-    ReloadArgs {
-        shared: shared.clone(),
-        handover: None,
-        trial: None,
-        probe: Vec::new(),
-        settle: None,
-        ready_timeout: None,
-        wait: false,
-        drain_timeout: None,
-        hard_stop_after: None,
-        dry_run: false,
-        start: false,
-        extra: Vec::new(),
-    }
-}
-
 /// Says what happened. The exit code is that of the handover, also when nobody can read what is said about it.
-pub(super) fn say(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<u8> {
-    let said = print(account, shared, form);
+pub(super) fn say(account: &Account, voice: Voice, form: Form) -> anyhow::Result<u8> {
+    let said = print(account, voice, form);
     if let Err(error) = said {
         let _ = output::aside(&format!("hareload: the result can't be printed: {error:#}"));
     }
@@ -112,17 +96,17 @@ pub(super) fn say(account: &Account, shared: &Shared, form: Form) -> anyhow::Res
     }
 }
 
-fn print(account: &Account, shared: &Shared, form: Form) -> anyhow::Result<()> {
+fn print(account: &Account, voice: Voice, form: Form) -> anyhow::Result<()> {
     match form {
         Form::Json => output::result(&json::account(account)),
         Form::Human => {
-            if shared.verbose {
+            if voice.verbose {
                 output::aside(&human::timeline(account))?;
             }
             let text = human::account(account);
             if account.exit_code != exit::DONE {
                 output::aside(&text)
-            } else if shared.quiet {
+            } else if voice.quiet {
                 Ok(())
             } else {
                 output::result(&text)

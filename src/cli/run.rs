@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
             Command::TryRestart(args) => service::restart(&args, "try-restart", IfStopped::Leave, options),
             Command::Reload(args) | Command::ForceReload(args) => reload::reload(&args, options),
             Command::Settings(args) => reload::settings(&args, options),
-            Command::Recover(shared) => reload::recover(&shared, options),
+            Command::Recover(args) => reload::recover(&args, options),
             Command::Status(args) => status::status(&args, options),
             Command::Check(args) => check::check(&args, options),
             Command::History(args) => history::history(&args, options),

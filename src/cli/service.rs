@@ -9,8 +9,8 @@ use crate::core::stopping::Manner;
 use crate::driver::restart::IfStopped;
 use crate::driver::{restart, start, stop};
 
-use super::options::{LeaveArgs, ProofArgs, ReloadArgs, RestartArgs, Shared, StartArgs, StopArgs};
-use super::reload::{only, progress, say};
+use super::options::{Asked, LeaveArgs, ProofArgs, RestartArgs, StartArgs, StopArgs, Voice, Work};
+use super::reload::{progress, say};
 use super::settings::{self, Settings};
 
 /// How long connections may take to finish if nobody says otherwise: short of what service managers wait before they
@@ -19,15 +19,15 @@ const FINISH: Duration = Duration::from_secs(10);
 
 /// `hareload start`.
 pub(super) fn start(args: &StartArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let settings = resolve(&args.shared, &args.proof, &LeaveArgs::default(), matches)?;
-    say(&start::start(&settings.request), &args.shared, settings.output)
+    let settings = resolve(&args.work, &args.proof, &LeaveArgs::default(), matches)?;
+    say(&start::start(&settings.request), args.work.voice, settings.output)
 }
 
 /// `hareload stop`.
 pub(super) fn stop(args: &StopArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let mut settings = resolve(&args.shared, &ProofArgs::default(), &args.leave, matches)?;
+    let mut settings = resolve(&args.work, &ProofArgs::default(), &args.leave, matches)?;
     let manner = manner(&settings, &args.leave);
-    showing(&mut settings, &args.shared, |settings| stop::stop(&settings.request, manner))
+    showing(&mut settings, args.work.voice, |settings| stop::stop(&settings.request, manner))
 }
 
 /// `hareload restart`, and `try-restart`.
@@ -37,9 +37,9 @@ pub(super) fn restart(
     if_stopped: IfStopped,
     matches: &ArgMatches,
 ) -> anyhow::Result<u8> {
-    let mut settings = resolve(&args.shared, &args.proof, &args.leave, matches)?;
+    let mut settings = resolve(&args.work, &args.proof, &args.leave, matches)?;
     let manner = manner(&settings, &args.leave);
-    showing(&mut settings, &args.shared, |settings| {
+    showing(&mut settings, args.work.voice, |settings| {
         restart::restart(&settings.request, command, manner, if_stopped)
     })
 }
@@ -47,10 +47,10 @@ pub(super) fn restart(
 /// Runs it while those that drain are shown, and says what happened.
 fn showing(
     settings: &mut Settings,
-    shared: &Shared,
+    voice: Voice,
     work: impl FnOnce(&Settings) -> crate::core::account::Account,
 ) -> anyhow::Result<u8> {
-    let bar = (!shared.quiet).then(progress);
+    let bar = (!voice.quiet).then(progress);
     if let Some(bar) = bar.clone() {
         settings.request.on_drain = Some(Rc::new(move |draining| bar.show(draining)));
     }
@@ -58,7 +58,7 @@ fn showing(
     if let Some(bar) = bar {
         bar.end();
     }
-    say(&account, shared, settings.output)
+    say(&account, voice, settings.output)
 }
 
 fn manner(settings: &Settings, leave: &LeaveArgs) -> Manner {
@@ -67,19 +67,22 @@ fn manner(settings: &Settings, leave: &LeaveArgs) -> Manner {
 
 /// The settings of a command that has some of the options of `reload`.
 fn resolve(
-    shared: &Shared,
+    work: &Work,
     proof: &ProofArgs,
     leave: &LeaveArgs,
     matches: &ArgMatches,
 ) -> anyhow::Result<Settings> {
-    let args = ReloadArgs {
+    let asked = Asked {
+        target: work.target.clone(),
+        past: work.past.clone(),
+        turn: work.turn.clone(),
         trial: proof.trial,
         probe: proof.probe.clone(),
         ready_timeout: proof.ready_timeout,
         hard_stop_after: proof.hard_stop_after,
         drain_timeout: leave.drain_timeout,
         extra: proof.extra.clone(),
-        ..only(shared)
+        ..Asked::default()
     };
-    settings::resolve(&args, matches)
+    settings::resolve(&asked, matches)
 }

@@ -20,7 +20,7 @@ use crate::os::state;
 
 use distribution::Distribution;
 
-use super::options::{Form, ReloadArgs, Shared, WayWord, duration, probe};
+use super::options::{Asked, Form, WayWord, duration, probe};
 
 /// Where the settings are, unless `--settings` says otherwise.
 const FILE: &str = "/etc/hareload/hareload.toml";
@@ -98,55 +98,52 @@ pub(super) enum Purpose {
 }
 
 /// Resolves the settings of a command.
-pub(super) fn resolve(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<Settings> {
+pub(super) fn resolve(args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
     resolve_for(Purpose::Work, args, matches)
 }
 
 /// Resolves the settings of a command for this purpose.
-pub(super) fn resolve_for(
-    purpose: Purpose,
-    args: &ReloadArgs,
-    matches: &ArgMatches,
-) -> anyhow::Result<Settings> {
+pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
     let (run_dir, lib_dir) = match purpose {
         Purpose::Work => (state::default_run_dir as fn(&str) -> _, state::default_lib_dir as fn(&str) -> _),
         Purpose::Look => {
             (state::run_dir_to_look_at as fn(&str) -> _, state::lib_dir_to_look_at as fn(&str) -> _)
         }
     };
-    let shared = &args.shared;
-    let (path, file) = read(shared)?;
+    let target = &args.target;
+    let place = &target.place;
+    let (path, file) = read(place.settings.as_deref())?;
     let mut list = Listing { matches, file: path, listed: Vec::new() };
     argv::validate_extra(&args.extra).context("options for HAProxy")?;
 
-    let instance = list.pick("instance", shared.instance.clone(), file.instance, || "haproxy".to_owned());
+    let instance = list.pick("instance", place.instance.clone(), file.instance, || "haproxy".to_owned());
     state::check_instance(&instance)?;
-    let state_dir = match list.optional("state-dir", shared.state_dir.clone(), file.state_dir) {
+    let state_dir = match list.optional("state-dir", target.state.state_dir.clone(), file.state_dir) {
         Some(path) => path,
         None => list.default("state-dir", run_dir(&instance)?),
     };
-    let history_dir = match list.optional("history-dir", shared.history_dir.clone(), file.history_dir) {
+    let history_dir = match list.optional("history-dir", args.past.history_dir.clone(), file.history_dir) {
         Some(path) => path,
         None => list.default("history-dir", lib_dir(&instance)?),
     };
-    let named = list.optional("defaults-file", shared.defaults_file.clone(), file.defaults_file);
+    let named = list.optional("defaults-file", target.defaults_file.clone(), file.defaults_file);
     let distribution = Distribution::read(named, &instance)?;
     if let Some(path) = distribution.found() {
         list.add("defaults-file", path.shown(), "default".to_owned());
     }
-    let configs = (!shared.config.is_empty()).then(|| shared.config.clone());
+    let configs = (!target.config.is_empty()).then(|| target.config.clone());
     let of_file = (!file.config.is_empty()).then_some(file.config);
     let configs = list.described("config", configs, of_file, distribution.configs());
-    let pidfile = list.described("pidfile", shared.pidfile.clone(), file.pidfile, distribution.pidfile());
+    let pidfile = list.described("pidfile", target.pidfile.clone(), file.pidfile, distribution.pidfile());
     let pidfile = pidfile.unwrap_or_else(|| list.default("pidfile", DEFAULT_PIDFILE.into()));
-    let haproxy = list.described("haproxy", shared.haproxy.clone(), file.haproxy, distribution.haproxy());
+    let haproxy = list.described("haproxy", target.haproxy.clone(), file.haproxy, distribution.haproxy());
     let options = list.described("options", None, None, distribution.options());
     let running =
         [("config", configs.is_none()), ("haproxy", haproxy.is_none()), ("options", options.is_none())];
     for (name, _) in running.into_iter().filter(|(_, unsaid)| *unsaid) {
         list.running(name);
     }
-    let output = list.pick("output", shared.output, file.output, || Form::Human);
+    let output = list.pick("output", place.output, file.output, || Form::Human);
     let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
     let dwell = list.optional("trial", args.trial, file.trial.map(|text| text.0));
     let typed = matches.try_get_raw("probe").ok().flatten();
@@ -164,7 +161,12 @@ pub(super) fn resolve_for(
     let hard_stop =
         list.optional("hard-stop-after", args.hard_stop_after, file.hard_stop_after.map(|text| text.0));
     let patience =
-        list.pick("lock-timeout", shared.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
+        list.pick("lock-timeout", args.turn.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
+
+    if !args.extra.is_empty() {
+        let words: Vec<String> = args.extra.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        list.add("options for HAProxy", words.shown(), "after --".to_owned());
+    }
 
     let mut limits = Limits::default();
     if let Some(ready) = ready {
@@ -203,13 +205,11 @@ fn program(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(if path.components().count() > 1 { std::path::absolute(path)? } else { path.to_owned() })
 }
 
-fn read(shared: &Shared) -> anyhow::Result<(PathBuf, File)> {
-    let path = shared.settings.clone().unwrap_or_else(|| FILE.into());
+fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
+    let path = named.map_or_else(|| FILE.into(), Path::to_owned);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && shared.settings.is_none() => {
-            String::new()
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
         Err(error) => return Err(error).with_context(|| format!("settings file {}", path.display())),
     };
     let file = toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?;

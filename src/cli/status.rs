@@ -9,9 +9,9 @@ use crate::driver::status::{self, Looker};
 use crate::os::clock;
 use crate::report::{json, status as report};
 
-use super::options::{Form, StatusArgs};
+use super::options::{Asked, Form, StatusArgs};
+use super::output;
 use super::settings::{self, Purpose, Settings};
-use super::{output, reload};
 
 /// How often `--watch` looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,8 +28,9 @@ pub(super) fn is_asked_for() -> bool {
 
 /// `hareload status`.
 pub(super) fn status(args: &StatusArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let settings = settings::resolve_for(Purpose::Look, &reload::only(&args.shared), matches)?;
-    if args.shared.quiet {
+    let asked = Asked { target: args.target.clone(), past: args.past.clone(), ..Asked::default() };
+    let settings = settings::resolve_for(Purpose::Look, &asked, matches)?;
+    if args.quiet {
         return Ok(status::standing(&settings.request).exit_code());
     }
     let mut looker = Looker::default();

@@ -125,10 +125,12 @@ impl Held<'_> {
             let old = Rc::new(self.listening().await?);
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
-            let configs = self.configs(&old)?;
+            let (configs, texts) = self.configs(&old)?;
             pidfile::replaceable(&old.pidfile)?;
             self.overlay()?;
-            let survey = ways::choose(&old, &configs, &self.records, self.request.way, Extent::All).await?;
+            let survey = ways::choose(&old, &texts, &self.records, self.request.way, Extent::All).await?;
+            // Megabytes, if there are many backends, and not needed while the new one starts.
+            drop(texts);
             let dwell = match (self.request.dwell, survey.chosen.first()) {
                 (Some(dwell), _) => dwell,
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
@@ -212,15 +214,14 @@ impl Held<'_> {
     /// What a reload would do about this old one.
     pub(super) fn intend_from(&self, old: Old, extent: Extent) -> Result<Intention, Refused> {
         let haproxy = self.haproxy(&old)?;
-        let configs = self.configs(&old)?;
+        let (configs, texts) = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
         self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let survey =
-            runtime.block_on(ways::choose(&old, &configs, &self.records, self.request.way, extent))?;
+        let survey = runtime.block_on(ways::choose(&old, &texts, &self.records, self.request.way, extent))?;
         let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
         let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
         // How a paused one can be handed over shows once it listens.
@@ -267,7 +268,7 @@ impl Held<'_> {
     }
 
     /// The configuration: what was asked for, or what the old one was given.
-    fn configs(&self, old: &Old) -> Result<Vec<PathBuf>, Refused> {
+    fn configs(&self, old: &Old) -> Result<(Vec<PathBuf>, Texts), Refused> {
         let configs = if self.request.configs.is_empty() { &old.configs } else { &self.request.configs };
         if configs.is_empty() {
             return Err(Refused::new(Refusal::Usage, "no configuration is known; name one with --config"));
@@ -275,8 +276,9 @@ impl Held<'_> {
         for path in configs {
             readable(path)?;
         }
-        standalone(configs, old)?;
-        Ok(configs.clone())
+        let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
+        standalone(&texts)?;
+        Ok((configs.clone(), texts))
     }
 }
 
@@ -288,9 +290,8 @@ pub(super) fn readable(path: &Path) -> Result<(), Refused> {
 }
 
 /// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.
-pub(super) fn standalone(configs: &[PathBuf], old: &Old) -> Result<(), Refused> {
+pub(super) fn standalone(texts: &Texts) -> Result<(), Refused> {
     const KEYWORD: &str = "master-worker";
-    let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
     let place = texts.mention(KEYWORD).then(|| texts.config().global.master_worker).flatten();
     match place {
         None => Ok(()),

@@ -64,9 +64,9 @@ pub enum Extent {
 }
 
 /// Chooses the ways to try, in order.
-pub async fn choose(
+pub(super) async fn choose(
     old: &Old,
-    configs: &[PathBuf],
+    texts: &Texts,
     records: &Records<'_>,
     asked: Option<Way>,
     extent: Extent,
@@ -74,7 +74,7 @@ pub async fn choose(
     let (admin, version, private) = introduce(old, records).await;
     let mut ways = Vec::new();
     let borrowing = can_borrow(old);
-    let uneven = borrowing.is_ok() && may_be_uneven(old, configs);
+    let uneven = borrowing.is_ok() && may_be_uneven(old, texts);
     if matches!(asked, None | Some(Way::Shared)) {
         match &admin {
             // HAProxy's own transfer leaves it the last of several at one address, and that one's place changes.
@@ -209,14 +209,12 @@ fn can_borrow(old: &Old) -> Result<(), String> {
 
 /// Whether old and new may have different numbers of sockets at one address (`shards`): those that only one of them has
 /// are closed with the clients that wait there, unless nobody is sent to them.
-fn may_be_uneven(old: &Old, configs: &[PathBuf]) -> bool {
+fn may_be_uneven(old: &Old, texts: &Texts) -> bool {
     let mut sockets = HashMap::new();
     for one in &old.listening {
         sockets.entry((one.address, one.interface)).or_insert_with(HashSet::new).insert(one.inode);
     }
-    let workdir = old.command.workdir.as_ref().map(Path::new);
-    let several =
-        sockets.values().any(|inodes| inodes.len() > 1) || Texts::read(configs, workdir).mention("shards");
+    let several = sockets.values().any(|inodes| inodes.len() > 1) || texts.mention("shards");
     several && Side::of(&old.processes).and_then(|side| steering::is_alone(&side)).is_ok()
 }
 

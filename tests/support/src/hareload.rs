@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Hareload {
     binary: PathBuf,
     verb: OsString,
-    options: Vec<OsString>,
+    options: Vec<(&'static str, OsString)>,
     more: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
@@ -50,17 +50,16 @@ impl Hareload {
         self
     }
 
-    /// The options of an instance: `-f`, `-p`, `--haproxy`, `--state-dir`.
+    /// The options of an instance, as far as the verb takes them: `-f`, `-p`, `--haproxy`, `--state-dir`.
     #[must_use]
     pub fn instance(mut self, instance: &Instance) -> Hareload {
-        let pairs: [(&str, &Path); 4] = [
+        let pairs: [(&'static str, &Path); 4] = [
             ("-f", &instance.config_path()),
             ("-p", &instance.pidfile_path()),
             ("--haproxy", &instance.haproxy().path),
             ("--state-dir", &instance.state_dir()),
         ];
-        self.options =
-            pairs.iter().flat_map(|(name, path)| [name.into(), path.as_os_str().to_owned()]).collect();
+        self.options = pairs.map(|(name, path)| (name, path.as_os_str().to_owned())).to_vec();
         self.dir = Some(instance.dir().to_owned());
         self
     }
@@ -97,7 +96,16 @@ impl Hareload {
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        command.arg(&self.verb).args(&self.options).args(&self.more);
+        command.arg(&self.verb);
+        let taken = |name: &str| match self.verb.to_str() {
+            Some("history") => false,
+            Some("recover") => name == "--state-dir",
+            _ => true,
+        };
+        for (name, value) in self.options.iter().filter(|(name, _)| taken(name)) {
+            command.arg(name).arg(value);
+        }
+        command.args(&self.more);
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HARELOAD_")) {
             command.env_remove(name);
         }

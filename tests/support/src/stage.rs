@@ -45,6 +45,17 @@ impl Stage {
         Ok(Stage { instance: Instance::start(haproxy, config)?, binary: binary.as_ref().to_owned() })
     }
 
+    /// The same on port 8080, where it answers `g1`; the configuration on disk says `g2` already.
+    ///
+    /// # Errors
+    /// Those of [`Instance::start`], and when the configuration can't be written.
+    pub fn between(binary: impl AsRef<Path>, haproxy: &Haproxy) -> Result<Stage> {
+        let plain = |marker: &str| Config::new().frontend(8080).marker(marker);
+        let mut stage = Stage::start(binary, haproxy, plain("g1"))?;
+        stage.instance.write_config(plain("g2"))?;
+        Ok(stage)
+    }
+
     /// A `hareload reload` of this instance, with state and history in its scratch directory.
     #[must_use]
     pub fn hareload(&self) -> Hareload {
