@@ -22,6 +22,7 @@ pub mod records;
 mod recover;
 pub mod reload;
 pub mod request;
+mod sight;
 mod steering;
 pub mod subject;
 mod texts;

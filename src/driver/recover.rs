@@ -170,6 +170,7 @@ fn old_of(journal: &Journal) -> Old {
         abstract_sockets: false,
         number: journal.old_number,
         pidfile: journal.pidfile.clone(),
+        told_by: None,
         paused: false,
         remarks: Vec::new(),
     }

@@ -264,6 +264,7 @@ impl Held<'_> {
     /// does. There is nothing to write down, since this is the way back already.
     async fn listening(&self) -> Result<Old, Refused> {
         let old = find::find(self.request, &self.records)?;
+        may_be_told(&old)?;
         if !old.paused {
             return Ok(old);
         }
@@ -297,6 +298,7 @@ impl Held<'_> {
 
     fn intend(&self) -> Result<Intention, Refused> {
         let old = find::find(self.request, &self.records)?;
+        may_be_told(&old)?;
         let haproxy = self.haproxy(&old)?;
         let (configs, texts) = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
@@ -371,6 +373,20 @@ fn readable(path: &Path) -> Result<(), Refused> {
     std::fs::File::open(path).map(drop).map_err(|error| {
         Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
     })
+}
+
+/// Nobody who may not signal the old one can hand over from it.
+fn may_be_told(old: &Old) -> Result<(), Refused> {
+    match old.processes.iter().find(|process| !process.may_be_told()) {
+        None => Ok(()),
+        Some(process) => Err(Refused::new(
+            Refusal::Privilege,
+            format!(
+                "pid {} may not be sent signals by us; run as root (in a container: with CAP_KILL), or as its user",
+                process.pid()
+            ),
+        )),
+    }
 }
 
 /// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.
