@@ -309,8 +309,7 @@ fn no_privilege(haproxy: &Haproxy) -> Result<()> {
     let none = scene.check().run()?.expect_code(7)?;
     ensure!(none.stderr.contains("is missing; no HAProxy listens here"), "{}", none.stderr);
     ensure!(scene.start()? == Serves, "HAProxy does not start");
-    for (pidfile, why) in [("h.pid", "belongs to somebody else"), ("other.pid", "a HAProxy runs that can't")]
-    {
+    for (pidfile, why) in [("h.pid", "can't be seen"), ("other.pid", "a HAProxy runs that can't")] {
         let refused = as_nobody(dir, &dir.join(pidfile))?.expect_code(4)?;
         ensure!(refused.stderr.contains(why) && refused.stderr.contains("run as root"), "{}", refused.stderr);
     }

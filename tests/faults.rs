@@ -24,6 +24,8 @@ mod scene;
 mod start;
 #[path = "faults/state.rs"]
 mod state;
+#[path = "faults/veiled.rs"]
+mod veiled;
 
 use std::process::ExitCode;
 
@@ -37,7 +39,7 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 type Fault = fn(&Haproxy) -> Result<()>;
 
 /// Faults of the new one and of the listeners, on every version.
-const STARTS: [(&str, Fault); 25] = [
+const STARTS: [(&str, Fault); 30] = [
     ("syntax_error", start::syntax_error),
     ("configuration_missing", start::configuration_missing),
     ("chroot_missing", start::chroot_missing),
@@ -63,6 +65,11 @@ const STARTS: [(&str, Fault); 25] = [
     ("listeners::abstract_only", listeners::abstract_only),
     ("listeners::unix_only", listeners::unix_only),
     ("listeners::specific_ipv6", listeners::specific_ipv6),
+    ("veiled::exposed", veiled::exposed),
+    ("veiled::probe_command_fails", veiled::probe_command_fails),
+    ("veiled::probe_can_not_be_told", veiled::probe_can_not_be_told),
+    ("veiled::not_exposed", veiled::not_exposed),
+    ("veiled::no_signals", veiled::no_signals),
 ];
 
 /// Faults of everything else, on one version.

@@ -20,6 +20,8 @@ const APART: Duration = Duration::from_millis(3);
 /// Keeps our session open while the new one is proven. HAProxy closes one on which nothing is asked for 10 s unless
 /// `stats timeout` says otherwise.
 const STAY_OPEN: &str = "set timeout cli 1d";
+/// How often one is asked whether it has heard that it is retired: it has within a turn of its loop.
+const SOON: Duration = Duration::from_millis(2);
 /// How long one that drains may take to answer: it has its connections to serve.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often it is looked at: our own session may be the last that keeps it alive, but not for longer than this.
@@ -82,6 +84,15 @@ impl Window {
             time::sleep_until(time::Instant::now() + APART).await;
         }
         None
+    }
+
+    /// Resolves when it has heard that it is retired, or is gone. One from before 2.0 does not tell.
+    pub(super) async fn until_retired(mut self) {
+        while let Ok(reply) = self.0.ask("show info", ANSWER).await
+            && Info::parse(&reply).is_ok_and(|info| info.stopping == Some(false))
+        {
+            time::sleep_until(time::Instant::now() + SOON).await;
+        }
     }
 
     async fn look(&mut self, patience: Duration) -> Option<Left> {

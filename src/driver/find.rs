@@ -18,6 +18,7 @@ use crate::os::sockets::{self, Address, Kind};
 use super::pidfile::is_haproxy;
 use super::records::{Listening, Records};
 use super::request::{Refused, Request};
+use super::sight;
 use super::texts::Texts;
 
 mod seen;
@@ -53,6 +54,8 @@ pub struct Old {
     pub number: Option<u64>,
     /// The pidfile that names it, or is to name its successor.
     pub pidfile: PathBuf,
+    /// The admin socket at which it told its sockets, where `/proc` hides them.
+    pub told_by: Option<PathBuf>,
     /// It is paused: nobody serves until it is resumed.
     pub paused: bool,
     /// How it was found, if not by the pidfile, and what else is worth telling of it.
@@ -83,6 +86,7 @@ impl Old {
             abstract_sockets: false,
             number: None,
             pidfile,
+            told_by: None,
             paused: false,
             remarks: Vec::new(),
         }
@@ -270,11 +274,7 @@ impl Looking<'_> {
                         .push(format!("pidfile {} names pid {pid}, which is gone", self.pidfile.display()));
                 }
                 Err(error @ ProcessError::NoAccess { .. }) => {
-                    let why = format!(
-                        "{error}; run as root, with CAP_SYS_PTRACE if it has changed its user (in a container: \
-                         --cap-add SYS_PTRACE)"
-                    );
-                    return Err(Refused::new(Refusal::Privilege, why));
+                    return Err(Refused::new(Refusal::Privilege, format!("{error}; {}", sight::MEND)));
                 }
                 Err(error) => return Err(Refused::new(Refusal::Internal, error.to_string())),
             }
@@ -321,8 +321,10 @@ impl Looking<'_> {
     /// Whether a process that has no `-p` belongs here: by our records, by the configuration that is asked for, or by
     /// the `pidfile` of its own.
     fn is_ours_without_pidfile(&self, process: &Process, command: &CommandLine) -> bool {
-        let recorded =
-            self.records.current().is_some_and(|current| current.processes.contains(process.identity()));
+        let recorded = self
+            .records
+            .current()
+            .is_some_and(|current| current.processes.iter().any(|known| process.is(known)));
         let theirs: Vec<PathBuf> = command.configs.iter().map(|path| absolute(process, path)).collect();
         let asked =
             self.request.configs.iter().any(|asked| theirs.iter().any(|their| same_file(asked, their)));
@@ -458,6 +460,7 @@ impl Looking<'_> {
             abstract_sockets: false,
             number,
             pidfile: self.pidfile.to_owned(),
+            told_by: None,
             paused: false,
             remarks,
             command,
@@ -485,12 +488,12 @@ impl Looking<'_> {
     fn survey(&self, old: &mut Old) -> Result<(), Refused> {
         let processes = old.processes.clone();
         for process in &processes {
-            let owned = sockets::owned_by(process).map_err(|error| {
-                let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
-                Refused::new(
-                    Refusal::Privilege,
-                    format!("{why}; run as root, with CAP_SYS_PTRACE if it has changed its user"),
-                )
+            let owned = sockets::owned_by(process).or_else(|error| {
+                self.ask_for_sockets(old, process);
+                sockets::owned_by(process).map_err(|_| {
+                    let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
+                    Refused::new(Refusal::Privilege, format!("{why}; {}", sight::MEND))
+                })
             })?;
             let streams = |kind| matches!(kind, Kind::Tcp | Kind::UnixStream);
             let sample = owned.iter().find(|(_, listener)| streams(listener.kind));
@@ -517,9 +520,30 @@ impl Looking<'_> {
         }
         Ok(())
     }
+
+    /// Asks one whose sockets `/proc` hides, at its private admin socket or at one that its configuration exposes. Whether
+    /// it was this one that answered shows when it is asked for its name.
+    fn ask_for_sockets(&self, old: &mut Old, process: &Process) {
+        if !process.is_veiled() {
+            return;
+        }
+        let private = old.number.map(|number| self.records.paths(number).admin);
+        let workdir = old.command.workdir.as_ref().map(Path::new);
+        let stated = Texts::read(&old.configs, workdir).config().global.exposed();
+        let stated = stated.into_iter().map(|path| absolute(process, path));
+        old.told_by = private.into_iter().chain(stated).find(|path| sight::lift(process, path).is_ok());
+        old.remarks.extend(old.told_by.as_ref().map(|path| {
+            format!(
+                "/proc hides pid {} from us (no CAP_SYS_PTRACE): its sockets were told at {}, and the new one does not \
+                 inherit its environment",
+                process.pid(),
+                path.display()
+            )
+        }));
+    }
 }
 
-/// Neither listens nor could at a word.
+/// Neither listens nor could at a word. One that can't be seen may.
 fn is_deaf(process: &Process) -> bool {
-    !listens_early(process) && holds_no_listener(process) && !is_paused(process)
+    !process.is_veiled() && !listens_early(process) && holds_no_listener(process) && !is_paused(process)
 }

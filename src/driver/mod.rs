@@ -25,6 +25,7 @@ mod recover;
 pub mod reload;
 pub mod request;
 pub mod restart;
+mod sight;
 pub mod start;
 pub mod status;
 mod steering;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time;
 
+use crate::core::plan::Way;
 use crate::haproxy::alerts;
 use crate::os::process::Exit;
 use crate::os::sockets;
@@ -34,6 +35,10 @@ const APART: Duration = Duration::from_millis(5);
 /// How much of an answer is read.
 const LARGEST_ANSWER: u64 = 64 << 10;
 
+/// Why nobody can tell whose answer it would be.
+const VEILED: &str = "who accepts a connection can't be seen without CAP_SYS_PTRACE, and the old one accepts too; probe with \
+                      exec: and $HARELOAD_ADMIN_SOCKET instead";
+
 /// A name for messages.
 pub(super) fn name(probe: &Probe) -> String {
     match probe {
@@ -49,6 +54,7 @@ pub(super) fn name(probe: &Probe) -> String {
 /// Runs one probe. What it has started is gone when it ends, or when it is dropped.
 pub(super) async fn run(
     probe: &Probe,
+    way: Way,
     members: &Members,
     admin: &Path,
     until: time::Instant,
@@ -56,11 +62,11 @@ pub(super) async fn run(
     let given = until.saturating_duration_since(time::Instant::now());
     let result = match probe {
         Probe::Http { address, host, path, status } => {
-            let asked = http(*address, host, path, *status, members);
+            let asked = http(*address, host, path, *status, way, members);
             time::timeout_at(until, asked).await.unwrap_or_else(|_| Err(late(given)))
         }
         Probe::Tcp(address) => {
-            let accepted = time::timeout_at(until, accepted_by_new(*address, members)).await;
+            let accepted = time::timeout_at(until, accepted_by_new(*address, way, members)).await;
             accepted.map_or_else(|_| Err(late(given)), |accepted| accepted.map(drop))
         }
         Probe::Command(command) => execute(command, members, admin, until, given).await,
@@ -79,7 +85,7 @@ fn late(given: Duration) -> String {
 }
 
 /// A connection that the new one has accepted.
-async fn accepted_by_new(address: SocketAddr, members: &Members) -> Result<TcpStream, String> {
+async fn accepted_by_new(address: SocketAddr, way: Way, members: &Members) -> Result<TcpStream, String> {
     for _ in 0..CONNECTIONS {
         let stream = time::timeout(ANSWER, TcpStream::connect(address))
             .await
@@ -98,6 +104,13 @@ async fn accepted_by_new(address: SocketAddr, members: &Members) -> Result<TcpSt
             }
         };
         let Some(inode) = inode else { continue };
+        if members.alive().iter().any(|member| member.is_veiled()) {
+            return match way {
+                // Nobody else accepts while it is probed.
+                Way::Start | Way::Trial | Way::Pause => Ok(stream),
+                Way::Shared | Way::Overlap => Err(VEILED.to_owned()),
+            };
+        }
         let owns = members
             .alive()
             .iter()
@@ -115,9 +128,10 @@ async fn http(
     host: &str,
     path: &str,
     expected: Option<u16>,
+    way: Way,
     members: &Members,
 ) -> Result<(), String> {
-    let mut stream = accepted_by_new(address, members).await?;
+    let mut stream = accepted_by_new(address, way, members).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: hareload\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );

@@ -4,6 +4,7 @@
 //! descriptors in `/proc`, a probe that it accepted.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,14 @@ use crate::core::phase::Step;
 use crate::core::plan::Way;
 use crate::haproxy::runtime::{self, Health, Info, Statistics, Worse};
 use crate::os::admin::{self, Session};
-use crate::os::process::Process;
-use crate::os::sockets::{self, Address, Kind};
+use crate::os::process::{FdSocket, Process};
+use crate::os::sockets::{self, Address, Kind, Listener};
 
 use super::members::Members;
 use super::probe;
 use super::records::Listening;
 use super::request::Probe;
+use super::sight;
 use super::watch::{Event, Events, until};
 
 /// How long one question to an admin socket may take; the proof itself has its own deadline in the core.
@@ -120,7 +122,7 @@ impl Case {
         let members = self.members.alive();
         let last = members.len().saturating_sub(1);
         for (index, member) in members.iter().enumerate() {
-            let owned = match sockets::owned_by(member) {
+            let owned = match self.owned_by(member) {
                 Ok(owned) => owned,
                 // The process that was spawned leaves as soon as its daemon, which came after it, is ready: now,
                 // perhaps; and what is left of it in /proc belongs to root before it is gone.
@@ -161,6 +163,17 @@ impl Case {
         }
         self.note(format!("holds {} listening addresses, {} of them shared", held.len(), shared.len()));
         Ok(())
+    }
+
+    /// Its listeners; asked of itself where `/proc` hides them. It has answered at its admin socket with its own pid.
+    fn owned_by(&self, member: &Process) -> io::Result<Vec<(FdSocket, Listener)>> {
+        sockets::owned_by(member).or_else(|error| {
+            if !member.is_veiled() {
+                return Err(error);
+            }
+            sight::lift(member, &self.admin)?;
+            sockets::owned_by(member)
+        })
     }
 
     /// Its backends are no worse than the old one's.
@@ -228,7 +241,7 @@ impl Case {
     async fn probes(&self) -> Result<(), String> {
         let until = time::Instant::now() + probe::TOGETHER;
         for wanted in self.probes.iter() {
-            probe::run(wanted, &self.members, &self.admin, until).await?;
+            probe::run(wanted, self.way, &self.members, &self.admin, until).await?;
             self.note(format!("probe passed: {}", probe::name(wanted)));
         }
         Ok(())

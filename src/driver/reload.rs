@@ -176,6 +176,7 @@ impl Held<'_> {
     /// does. There is nothing to write down, since this is the way back already.
     pub(super) async fn listening(&self) -> Result<Old, Refused> {
         let old = find::find(self.request, &self.records)?.old()?;
+        may_be_told(&old)?;
         if !old.paused {
             return Ok(old);
         }
@@ -213,6 +214,7 @@ impl Held<'_> {
 
     /// What a reload would do about this old one.
     pub(super) fn intend_from(&self, old: Old, extent: Extent) -> Result<Intention, Refused> {
+        may_be_told(&old)?;
         let haproxy = self.haproxy(&old)?;
         let (configs, texts) = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
@@ -287,6 +289,20 @@ pub(super) fn readable(path: &Path) -> Result<(), Refused> {
     std::fs::File::open(path).map(drop).map_err(|error| {
         Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
     })
+}
+
+/// Nobody who may not signal the old one can hand over from it.
+fn may_be_told(old: &Old) -> Result<(), Refused> {
+    match old.processes.iter().find(|process| !process.may_be_told()) {
+        None => Ok(()),
+        Some(process) => Err(Refused::new(
+            Refusal::Privilege,
+            format!(
+                "pid {} may not be sent signals by us; run as root (in a container: with CAP_KILL), or as its user",
+                process.pid()
+            ),
+        )),
+    }
 }
 
 /// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.

@@ -14,6 +14,7 @@ use super::find::{self, Found, Old};
 use super::inheritance;
 use super::records::Records;
 use super::request::{Refused, Request};
+use super::sight;
 
 /// The HAProxy that is checked with if none runs and none is named: looked up in `PATH`.
 const HAPROXY: &str = "haproxy";
@@ -83,12 +84,13 @@ pub(super) fn hidden() -> Option<Refused> {
         let comm = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), MAX_COMM);
         comm.is_ok_and(|comm| comm.trim_ascii_end() == HAPROXY.as_bytes())
     };
-    process::all().filter(is_haproxy).find_map(|pid| match Process::open(pid) {
-        Err(error @ ProcessError::NoAccess { .. }) => {
-            let why = format!("a HAProxy runs that can't be looked into: {error}");
-            Some(Refused::new(Refusal::Privilege, format!("{why}; run as root or as HAProxy's own user")))
-        }
-        _ => None,
+    let is_hidden = |pid: &u32| match Process::open(*pid) {
+        Ok(process) => process.is_veiled(),
+        Err(error) => matches!(error, ProcessError::NoAccess { .. }),
+    };
+    process::all().filter(is_haproxy).find(is_hidden).map(|pid| {
+        let why = format!("a HAProxy runs that can't be looked into: pid {pid}");
+        Refused::new(Refusal::Privilege, format!("{why}; {}", sight::MEND))
     })
 }
 

@@ -1,6 +1,7 @@
 //! Tasks that wait for one condition each and say so once. They look, and decide nothing.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,9 +9,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{self, MissedTickBehavior};
 
 use crate::core::input::Input;
+use crate::os::admin;
 use crate::os::process::{self, Exit, Process};
 use crate::os::sockets::{self, Address, Kind};
 
+use super::drain::Window;
 use super::members::Members;
 use super::records::Listening;
 
@@ -71,6 +74,7 @@ pub(super) async fn new_gone(number: u64, launcher: Rc<Process>, members: Rc<Mem
     let _ = launcher.exited().await;
     let exit = launcher.try_wait().ok().flatten();
     let mut last = exit;
+    let mut known = false;
     if let Some(exit) = exit {
         let _ = events.send(Event::Note("new", format!("pid {} {exit}", launcher.pid())));
     }
@@ -81,12 +85,13 @@ pub(super) async fn new_gone(number: u64, launcher: Rc<Process>, members: Rc<Mem
         if let Ok(Some(exit)) = member.try_wait() {
             let _ = events.send(Event::Note("new", format!("pid {} {exit}", member.pid())));
             last = Some(exit);
+            known = true;
         }
     }
     // A daemon that ended before anybody had looked is known by its pidfile alone. One that is just ending has no command
     // line any more, and no exit status yet.
     if let Some(pid) = members.written().first().copied().filter(|pid| *pid != launcher.pid())
-        && last == exit
+        && !known
     {
         let mut found = None;
         let look = until(|| {
@@ -133,7 +138,17 @@ pub(super) fn deaf(wanted: &[Listening]) -> bool {
 }
 
 /// Says when the old one has closed its listeners for good.
-pub(super) async fn old_retired(processes: Vec<Rc<Process>>, wanted: Vec<Listening>, events: Events) {
+///
+/// What one that `/proc` hides has closed can't be seen: it says by itself, through `window`, that it is retired.
+pub(super) async fn old_retired(
+    processes: Vec<Rc<Process>>,
+    wanted: Vec<Listening>,
+    window: Option<Window>,
+    events: Events,
+) {
+    if let Some(window) = window {
+        window.until_retired().await;
+    }
     until(|| {
         wanted.iter().all(|one| {
             let process = processes.iter().find(|process| process.pid() == one.pid);
@@ -145,13 +160,19 @@ pub(super) async fn old_retired(processes: Vec<Rc<Process>>, wanted: Vec<Listeni
 }
 
 /// Says when the new one holds no listener.
-pub(super) async fn new_deaf(members: Rc<Members>, events: Events) {
+///
+/// Of one that `/proc` hides it is told by its admin socket, which is closed with the others.
+pub(super) async fn new_deaf(members: Rc<Members>, admin: PathBuf, events: Events) {
     until(|| {
         members.alive().iter().all(|member| {
-            sockets::owned_by(member)
-                .is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
+            member.is_veiled()
+                || sockets::owned_by(member)
+                    .is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
         })
     })
     .await;
+    while members.alive().iter().any(|member| member.is_veiled()) && !admin::is_deserted(&admin).await {
+        time::sleep_until(time::Instant::now() + LATER_LOOK).await;
+    }
     let _ = events.send(Event::Input(Input::NewDeaf));
 }

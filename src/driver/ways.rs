@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::core::input::Refusal;
 use crate::core::plan::Way;
-use crate::haproxy::config::ExposeFd;
 use crate::haproxy::runtime::Info;
 use crate::haproxy::version::Version;
 use crate::os::{admin, sockets, sysctl};
@@ -15,6 +14,7 @@ use crate::os::{admin, sockets, sysctl};
 use super::find::Old;
 use super::records::Records;
 use super::request::Refused;
+use super::sight;
 use super::steering::{self, Side};
 use super::texts::Texts;
 
@@ -72,6 +72,16 @@ pub(super) async fn choose(
     extent: Extent,
 ) -> Result<Survey, Refused> {
     let (admin, version, private) = introduce(old, records).await;
+    if let Some(told_by) = old.told_by.as_ref().filter(|told_by| admin.as_ref() != Some(*told_by)) {
+        return Err(Refused::new(
+            Refusal::Privilege,
+            format!(
+                "the old one's sockets can't be seen, and it is not the one that answers at {}; {}",
+                told_by.display(),
+                sight::MEND
+            ),
+        ));
+    }
     let mut ways = Vec::new();
     let borrowing = can_borrow(old);
     let uneven = borrowing.is_ok() && may_be_uneven(old, texts);
@@ -190,11 +200,7 @@ pub(super) async fn introduce(old: &Old, records: &Records<'_>) -> (Option<PathB
 /// read it: then the transfer fails, and the next way is taken.
 fn exposed(old: &Old, path: &Path) -> bool {
     let workdir = old.command.workdir.as_ref().map(Path::new);
-    let config = Texts::read(&old.configs, workdir).config();
-    config.global.stats_sockets.iter().any(|socket| {
-        socket.expose_fd == ExposeFd::Listeners
-            && socket.path().is_some_and(|stated| Path::new(stated) == path)
-    })
+    Texts::read(&old.configs, workdir).config().global.exposed().iter().any(|stated| stated == path)
 }
 
 /// Whether its sockets can be borrowed: tried on one of each process.

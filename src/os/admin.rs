@@ -115,6 +115,11 @@ pub async fn ask(path: &Path, command: &str, deadline: Duration) -> Result<Vec<u
     .await
 }
 
+/// Whether nobody listens there any more.
+pub async fn is_deserted(path: &Path) -> bool {
+    matches!(connect(path).await, Err(AdminError::Missing { .. } | AdminError::Refused { .. }))
+}
+
 /// A connection that stays open: the only way to ask a HAProxy that is draining, and a *job* that keeps it alive.
 #[derive(Debug)]
 pub struct Session {

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod borrow;
 pub mod clock;
+pub mod exposed;
 pub mod files;
 pub mod guard;
 pub mod herald;

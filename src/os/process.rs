@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
 
 use super::readiness::{self, Waited};
-use identity::{executable, raw, start_ticks, stat};
+use identity::{executable, raw, start_ticks, stat, typed};
 
 mod descriptors;
 mod error;
@@ -37,12 +37,16 @@ pub use identity::Identity;
 pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
 pub use scan::{all, called, children_of, with_argument};
 
+/// What stands for a descriptor that can't be seen; no descriptor has this number.
+pub const UNSEEN_FD: i32 = -1;
+
 /// A process that was identified, held by a pidfd.
 #[derive(Debug)]
 pub struct Process {
     pidfd: OwnedFd,
     identity: Identity,
     exit: OnceLock<Exit>,
+    told: OnceLock<Vec<u64>>,
 }
 
 impl Process {
@@ -52,9 +56,14 @@ impl Process {
     pub fn open(pid: u32) -> Result<Process, ProcessError> {
         let pidfd = open_pidfd(pid)?;
         let start_ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
-        let (exe, deleted) = executable(pid).map_err(|error| ProcessError::of(pid, error))?;
-        let process =
-            Process { pidfd, identity: Identity { pid, start_ticks, exe, deleted }, exit: OnceLock::new() };
+        let (exe, deleted) = match executable(pid) {
+            // Its command line is for everybody to read, and proves less: the process can overwrite it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                (typed(pid).map_err(|_| ProcessError::of(pid, error))?, false)
+            }
+            other => other.map_err(|error| ProcessError::of(pid, error))?,
+        };
+        let process = Process::of(pidfd, Identity { pid, start_ticks, exe, deleted });
         if process.is_alive() { Ok(process) } else { Err(ProcessError::Gone { pid }) }
     }
 
@@ -75,7 +84,16 @@ impl Process {
         let pidfd = open_pidfd(pid)?;
         let start_ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
         let (exe, deleted) = executable(pid).unwrap_or_else(|_| (program.to_owned(), false));
-        Ok(Process { pidfd, identity: Identity { pid, start_ticks, exe, deleted }, exit: OnceLock::new() })
+        Ok(Process::of(pidfd, Identity { pid, start_ticks, exe, deleted }))
+    }
+
+    /// Whether it is the one that was identified so before.
+    pub fn is(&self, identity: &Identity) -> bool {
+        (self.identity.pid, self.identity.start_ticks) == (identity.pid, identity.start_ticks)
+    }
+
+    fn of(pidfd: OwnedFd, identity: Identity) -> Process {
+        Process { pidfd, identity, exit: OnceLock::new(), told: OnceLock::new() }
     }
 
     /// Who it is, as it was when it was opened.
@@ -118,6 +136,14 @@ impl Process {
         }
         #[expect(clippy::disallowed_methods, reason = "the one function that sends signals")]
         pidfd_send_signal(&self.pidfd, named).map_err(|error| ProcessError::of(pid, error.into()))
+    }
+
+    /// Whether we may send it signals; kill(2).
+    pub fn may_be_told(&self) -> bool {
+        raw(self.pid()).is_ok_and(|pid| {
+            let Some(pid) = Pid::from_raw(pid) else { return false };
+            !matches!(rustix::process::test_kill_process(pid), Err(Errno::PERM))
+        })
     }
 
     /// Its command line, one entry an argument; at most 1 MiB of it is read.
@@ -164,9 +190,27 @@ impl Process {
         self.while_alive(scan::comm)
     }
 
-    /// Its sockets, by descriptor.
+    /// Whether `/proc` hides its descriptors from us: it has another user, or has changed it, and we have no
+    /// CAP_SYS_PTRACE. Root may list the descriptors of such a one and follow none; proc_pid_fd(5),
+    /// PTRACE_MODE_READ_FSCREDS.
+    pub fn is_veiled(&self) -> bool {
+        self.while_alive(executable).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// Takes somebody's word for the sockets of a process that is veiled: their inodes. Only the first word counts.
+    pub fn believe(&self, inodes: Vec<u64>) {
+        let _ = self.told.set(inodes);
+    }
+
+    /// Its sockets, by descriptor. Those of a veiled one are what it was believed to have, without their descriptors
+    /// ([`UNSEEN_FD`]); it may have closed them since.
     pub fn sockets(&self) -> io::Result<Vec<FdSocket>> {
-        self.while_alive(descriptors::sockets)
+        let seen = self.while_alive(descriptors::sockets);
+        if seen.as_ref().is_ok_and(|sockets| !sockets.is_empty()) || !self.is_veiled() {
+            return seen;
+        }
+        let told = self.told.get().ok_or(io::ErrorKind::PermissionDenied)?;
+        Ok(told.iter().map(|inode| FdSocket { fd: UNSEEN_FD, inode: *inode }).collect())
     }
 
     /// Whether its descriptor `fd` is the socket `inode`: one readlink, where [`Process::sockets`] takes hundreds.
@@ -188,6 +232,9 @@ impl Process {
     ///
     /// Needs the rights of ptrace over the process, see pidfd_getfd(2).
     pub fn borrow_fd(&self, fd: i32) -> io::Result<OwnedFd> {
+        if fd == UNSEEN_FD {
+            return Err(Errno::PERM.into());
+        }
         Ok(pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty())?)
     }
 

@@ -6,32 +6,25 @@
 #![expect(unsafe_code, reason = "the child resets its signal handlers between fork and exec")]
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use nix::libc;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
-use super::process::{Exit, Process};
-use super::readiness;
+use super::process::Process;
 
-/// How much of the beginning, and how much of the end, of a child's output is kept, in bytes.
-const KEPT_OUTPUT: usize = 64 * 1024;
+mod group;
+mod output;
 
-/// How much one [`Output::drain_now`] reads at most, so that a child that never stops writing can't hold us.
-const DRAINED_AT_ONCE: usize = 1024 * 1024;
+pub use group::Group;
+pub use output::Output;
 
 /// Highest descriptor that is looked at one by one on a kernel without close_range(2) for close-on-exec (< 5.11).
 const LAST_DESCRIPTOR: i32 = 1024;
-
-/// How long a killed process may take to end: it does at once, unless the kernel holds it in the middle of something.
-const KILLED: Duration = Duration::from_secs(1);
 
 /// What to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,72 +155,6 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
     }
 }
 
-/// A program with all that it starts, in one process group. Dropped, it is killed and reaped.
-///
-/// What leaves the group, by setsid(2) or setpgid(2), is out of reach.
-#[derive(Debug)]
-pub struct Group {
-    leader: Process,
-    output: Output,
-    exit: Option<Exit>,
-}
-
-impl Group {
-    /// Starts a program, as [`spawn`] does.
-    pub fn spawn(command: &Command) -> Result<Group, SpawnError> {
-        let Spawned { process, output } = spawn(command)?;
-        Ok(Group { leader: process, output, exit: None })
-    }
-
-    /// Resolves when the program itself has ended, and takes in what is printed until then.
-    pub async fn ended(&mut self) -> io::Result<()> {
-        let mut prints = true;
-        loop {
-            tokio::select! {
-                biased;
-                ended = self.leader.exited() => {
-                    ended?;
-                    break;
-                }
-                more = self.output.read_more(), if prints => prints = more,
-            }
-        }
-        self.output.drain_now();
-        Ok(())
-    }
-
-    /// Kills what still lives of the group; how the program itself ended, `None` if even that did not end it.
-    pub fn end(&mut self) -> io::Result<Option<Exit>> {
-        // Once the leader is reaped, its pid may be another group's.
-        if self.exit.is_none() {
-            if let Some(group) =
-                i32::try_from(self.leader.pid()).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
-            {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "a group has no pidfd; its leader is our own child and not reaped, so the number is its own"
-                )]
-                // An error says that nobody is left, or nobody who may be killed.
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            self.exit = self.leader.wait_within(KILLED)?;
-        }
-        Ok(self.exit)
-    }
-
-    /// What was printed up to now.
-    pub fn output(&mut self) -> &Output {
-        self.output.drain_now();
-        &self.output
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = self.end();
-    }
-}
-
 /// Ties the child to the life of its parent, over the exec and up to its own fork; prctl(2), PR_SET_PDEATHSIG.
 ///
 /// Until the exec it does not look like a HAProxy: whoever cleans up after a hareload that was killed in between would
@@ -269,97 +196,17 @@ fn close_all_on_exec() {
     }
 }
 
-/// What a child prints: bounded in memory, never blocking it.
-///
-/// The pipe is read on even when nothing more is kept; otherwise a chatty child would stop at a full pipe. It ends
-/// when the last process that holds it ends or closes it: a daemon does so when it goes to the background.
-#[derive(Debug)]
-pub struct Output {
-    pipe: Option<OwnedFd>,
-    kept: Vec<u8>,
-    dropped: usize,
-}
-
-impl Output {
-    fn new(pipe: OwnedFd) -> Output {
-        Output { pipe: Some(pipe), kept: Vec::new(), dropped: 0 }
-    }
-
-    /// Waits for more and takes it in; `false` at the end. Must be called inside a tokio runtime.
-    pub async fn read_more(&mut self) -> bool {
-        loop {
-            let Some(pipe) = &self.pipe else { return false };
-            if readiness::readable(pipe.as_fd()).await.is_err() {
-                self.pipe = None;
-                return false;
-            }
-            if self.read_once() > 0 {
-                return true;
-            }
-        }
-    }
-
-    /// Takes in what is there now, without waiting; at most 1 MiB.
-    pub fn drain_now(&mut self) {
-        let mut taken = 0;
-        while taken < DRAINED_AT_ONCE {
-            match self.read_once() {
-                0 => return,
-                more => taken += more,
-            }
-        }
-    }
-
-    /// The beginning and the end of what was printed: all of it up to 128 KiB.
-    pub fn bytes(&self) -> &[u8] {
-        &self.kept
-    }
-
-    /// How many bytes are missing between the first and the last 64 KiB of [`Output::bytes`].
-    pub fn dropped(&self) -> usize {
-        self.dropped
-    }
-
-    /// Reads what is there once: how much it was; 0 at the end, on an error, and when nothing is there.
-    fn read_once(&mut self) -> usize {
-        let Some(pipe) = &self.pipe else { return 0 };
-        let mut chunk = [0; 16 * 1024];
-        match rustix::io::read(pipe, &mut chunk) {
-            Ok(0) => {
-                self.pipe = None;
-                0
-            }
-            Ok(count) => {
-                self.keep(&chunk[..count]);
-                count
-            }
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(_) => {
-                self.pipe = None;
-                0
-            }
-        }
-    }
-
-    fn keep(&mut self, chunk: &[u8]) {
-        self.kept.extend_from_slice(chunk);
-        let surplus = self.kept.len().saturating_sub(2 * KEPT_OUTPUT);
-        if surplus > 0 {
-            self.kept.drain(KEPT_OUTPUT..KEPT_OUTPUT + surplus);
-        }
-        self.dropped += surplus;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::process::Exit;
+    use std::time::Duration;
 
-    fn shell(script: &str) -> Command {
+    pub(super) fn shell(script: &str) -> Command {
         Command::new("/bin/sh").arg("-c").arg(script)
     }
 
-    async fn all_of(mut spawned: Spawned) -> (Exit, Output) {
+    pub(super) async fn all_of(mut spawned: Spawned) -> (Exit, Output) {
         let reading = async { while spawned.output.read_more().await {} };
         tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the output ends");
         let exit = spawned.process.wait_within(Duration::from_secs(5)).unwrap().expect("it ends");
@@ -371,16 +218,6 @@ mod tests {
         let (exit, output) = all_of(spawn(&shell("echo a; echo b >&2; echo c; exit 3")).unwrap()).await;
         assert_eq!(output.bytes(), b"a\nb\nc\n");
         assert_eq!(exit, Exit::Code(3));
-    }
-
-    #[tokio::test]
-    async fn a_chatty_child_is_neither_blocked_nor_remembered() {
-        let (exit, output) =
-            all_of(spawn(&shell("echo first; yes | head -c 1000000; echo last")).unwrap()).await;
-        assert_eq!(exit, Exit::Code(0));
-        assert!(output.bytes().starts_with(b"first\n") && output.bytes().ends_with(b"last\n"));
-        assert_eq!(output.bytes().len(), 2 * KEPT_OUTPUT);
-        assert_eq!(output.dropped() + output.bytes().len(), 1_000_000 + 11);
     }
 
     #[tokio::test]
@@ -399,47 +236,6 @@ mod tests {
         // 32 and 33 are the C library's own, which it lets nobody touch.
         let of_the_library = 0b11 << 31;
         assert_eq!((bits("SigBlk:"), bits("SigIgn:") & !of_the_library), (0, 0), "{text}");
-    }
-
-    /// A shell that has started another process, whose pid it has printed, and a thing to look at both with.
-    async fn family(last: &str) -> (Group, Process) {
-        let mut group = Group::spawn(&shell(&format!("sleep 60 & echo $!; {last}"))).unwrap();
-        while !group.output().bytes().ends_with(b"\n") {
-            assert!(group.output.read_more().await, "it says nothing");
-        }
-        let pid = String::from_utf8(group.output().bytes().to_vec()).unwrap();
-        (group, Process::open(pid.trim().parse().unwrap()).unwrap())
-    }
-
-    fn is_ended(process: &Process) -> bool {
-        matches!(readiness::readable_within(process, Duration::from_secs(5)), Ok(readiness::Waited::Ready))
-    }
-
-    #[tokio::test]
-    async fn a_group_that_is_dropped_is_killed_as_a_whole() {
-        let (group, child) = family("sleep 60").await;
-        let leader = Process::open(group.leader.pid()).unwrap();
-        drop(group);
-        assert!(!leader.is_alive() && leader.state().is_none(), "it is not reaped");
-        assert!(is_ended(&child));
-    }
-
-    #[tokio::test]
-    async fn a_group_that_is_ended_leaves_nothing_behind() {
-        let (mut group, child) = family("exit 3").await;
-        group.ended().await.unwrap();
-        assert!(child.is_alive());
-        assert_eq!(group.end().unwrap(), Some(Exit::Code(3)));
-        assert!(is_ended(&child));
-        assert_eq!(group.end().unwrap(), Some(Exit::Code(3)));
-    }
-
-    #[tokio::test]
-    async fn a_group_that_prints_much_comes_to_its_end() {
-        let mut group = Group::spawn(&shell("yes | head -c 1000000; echo last")).unwrap();
-        tokio::time::timeout(Duration::from_secs(20), group.ended()).await.expect("it ends").unwrap();
-        assert_eq!(group.end().unwrap(), Some(Exit::Code(0)));
-        assert!(group.output().bytes().ends_with(b"last\n"));
     }
 
     #[test]

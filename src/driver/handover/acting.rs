@@ -36,12 +36,14 @@ impl Handover<'_> {
             }
             Action::WatchOldRetired => {
                 let (processes, wanted) = (self.old.processes.clone(), self.old.listening.clone());
-                tokio::task::spawn_local(watch::old_retired(processes, wanted, self.events.clone()));
+                let (window, events) = (self.sight.take(), self.events.clone());
+                tokio::task::spawn_local(watch::old_retired(processes, wanted, window, events));
             }
             Action::WatchNewDeaf => {
                 if let Some(attempt) = &self.attempt {
                     tokio::task::spawn_local(watch::new_deaf(
                         Rc::clone(&attempt.members),
+                        attempt.paths.admin.clone(),
                         self.events.clone(),
                     ));
                 }
@@ -61,6 +63,9 @@ impl Handover<'_> {
                     let admin = self.old_admin();
                     self.window =
                         Window::keep(self.window.take(), admin.as_deref(), &self.old.processes).await;
+                }
+                if self.old.told_by.is_some() {
+                    self.sight = Window::keep(None, self.old_admin().as_deref(), &self.old.processes).await;
                 }
                 self.each_kept("forgotten", files::forget);
             }

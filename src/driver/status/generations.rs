@@ -37,6 +37,7 @@ pub(super) fn rows(
         let Some(number) = belongs(request, pid, &words).filter(|_| !known) else { continue };
         let role = match Process::open(pid) {
             Ok(_) if number.is_some() && number == under_way => Role::Starting,
+            Ok(process) if process.is_veiled() => Role::Unknown,
             Ok(process) => match find::posture(&process) {
                 Posture::Listens if old.is_some() => Role::Beside,
                 Posture::Listens => Role::Serving,

@@ -2,6 +2,8 @@
 //!
 //! Pure; filled line by line by [`super::reader`], read by the adoption and by `check`.
 
+use std::path::PathBuf;
+
 use super::address::{self, AddressKind, Around, BindAddress};
 use super::words::{Variable, Word, text};
 use super::{Place, Presence};
@@ -119,6 +121,13 @@ pub enum ExposeFd {
 }
 
 impl Global {
+    /// The paths of the admin sockets that hand over listening sockets.
+    #[must_use]
+    pub fn exposed(&self) -> Vec<PathBuf> {
+        let exposing = self.stats_sockets.iter().filter(|socket| socket.expose_fd == ExposeFd::Listeners);
+        exposing.filter_map(|socket| socket.path()).map(PathBuf::from).collect()
+    }
+
     /// Takes a line of the section.
     pub(super) fn line(&mut self, place: &Place, words: &[Word], presence: Presence, around: Around<'_>) {
         let negated = text(words, 0) == "no";

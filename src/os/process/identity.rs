@@ -47,6 +47,19 @@ pub(super) fn executable(pid: u32) -> io::Result<(PathBuf, bool)> {
     }
 }
 
+/// The program as the command line names it, looked up in `PATH` if it is a bare name.
+pub(super) fn typed(pid: u32) -> io::Result<PathBuf> {
+    let name = super::scan::command_line(pid)?.into_iter().next().map(PathBuf::from);
+    let name = name.filter(|name| !name.as_os_str().is_empty()).ok_or(io::ErrorKind::NotFound)?;
+    if name.components().count() > 1 {
+        return Ok(name);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(&name)).find(|path| path.is_file());
+    Ok(found.unwrap_or(name))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::os::process::Process;
