@@ -54,6 +54,8 @@ pub struct Old {
     pub number: Option<u64>,
     /// The pidfile that names it, or is to name its successor.
     pub pidfile: PathBuf,
+    /// Why its sockets can't be seen, if they can't: it can be stopped then, and not handed over.
+    pub unseen: Option<String>,
     /// The admin socket at which it told its sockets, where `/proc` hides them.
     pub told_by: Option<PathBuf>,
     /// It is paused: nobody serves until it is resumed.
@@ -86,9 +88,18 @@ impl Old {
             abstract_sockets: false,
             number: None,
             pidfile,
+            unseen: None,
             told_by: None,
             paused: false,
             remarks: Vec::new(),
+        }
+    }
+
+    /// Refuses one whose sockets can't be seen.
+    pub(super) fn seen(&self) -> Result<(), Refused> {
+        match &self.unseen {
+            None => Ok(()),
+            Some(why) => Err(Refused::new(Refusal::Privilege, format!("{why}; {}", sight::MEND))),
         }
     }
 
@@ -134,6 +145,10 @@ pub(super) fn runs(request: &Request, records: &Records<'_>) -> Result<Result<()
     let pidfile = pidfile_of(request);
     let looking = Looking { request, records, pidfile: &pidfile };
     match looking.first()? {
+        // What it does can't be seen so quickly.
+        Ok(processes) if processes.iter().any(|process| process.is_veiled()) => {
+            looking.examine(processes, None)?.seen().map(Ok)
+        }
         Ok(_) => Ok(Ok(())),
         Err(trouble) => looking.adopt(trouble).map(|found| match found {
             Found::Old(_) => Ok(()),
@@ -451,22 +466,9 @@ impl Looking<'_> {
                 "pid {pid} is stopped (SIGSTOP, or a debugger) and hears nothing until `kill -CONT {pid}`"
             )
         }));
-        let mut old = Old {
-            configs,
-            cwd,
-            listening: Vec::new(),
-            unix: Vec::new(),
-            samples: Vec::new(),
-            abstract_sockets: false,
-            number,
-            pidfile: self.pidfile.to_owned(),
-            told_by: None,
-            paused: false,
-            remarks,
-            command,
-            processes,
-        };
-        self.survey(&mut old)?;
+        let mut old =
+            Old { processes, command, configs, cwd, number, remarks, ..Old::nobody(self.pidfile.to_owned()) };
+        self.survey(&mut old);
         // One that serves is neither a master nor paused.
         let mute = old.listening.is_empty();
         if old.command.mode == Mode::MasterWorker || mute && is_master(&old.processes[0]) {
@@ -485,16 +487,21 @@ impl Looking<'_> {
     }
 
     /// Where it listens.
-    fn survey(&self, old: &mut Old) -> Result<(), Refused> {
+    fn survey(&self, old: &mut Old) {
         let processes = old.processes.clone();
         for process in &processes {
             let owned = sockets::owned_by(process).or_else(|error| {
                 self.ask_for_sockets(old, process);
-                sockets::owned_by(process).map_err(|_| {
-                    let why = format!("the sockets of pid {} can't be seen: {error}", process.pid());
-                    Refused::new(Refusal::Privilege, format!("{why}; {}", sight::MEND))
-                })
-            })?;
+                sockets::owned_by(process).map_err(|_| error)
+            });
+            let owned = match owned {
+                Ok(owned) => owned,
+                Err(error) => {
+                    let pid = process.pid();
+                    old.unseen = Some(format!("the sockets of pid {pid} can't be seen: {error}"));
+                    continue;
+                }
+            };
             let streams = |kind| matches!(kind, Kind::Tcp | Kind::UnixStream);
             let sample = owned.iter().find(|(_, listener)| streams(listener.kind));
             old.samples.extend(sample.map(|(socket, _)| (Rc::clone(process), socket.fd)));
@@ -518,7 +525,6 @@ impl Looking<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Asks one whose sockets `/proc` hides, at its private admin socket or at one that its configuration exposes. Whether

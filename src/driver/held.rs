@@ -61,23 +61,25 @@ pub(super) fn under_lock<T>(
         }
         LockError::Io { .. } => refuse(Refusal::Internal, error.to_string()),
     })?;
-    let held = Held {
-        command,
-        request,
-        records: Records::of(&state),
-        timeline: timeline.clone(),
-        began,
-        asked,
-        locked: clock::since_boot(),
-        boot: clock::boot_id(),
-    };
+    let held = Held { timeline: timeline.clone(), began, asked, ..Held::of(command, request, &state) };
     // Forked while there is one thread, before anything is touched; it holds the lock with us.
-    let guard = Guard::start(|| recover::orphaned(request))
+    let guard = Guard::start(|| orphaned(command, request))
         .map_err(|error| refuse(Refusal::Internal, error.to_string()))?;
     lock.name_guard(guard.identity());
     let result = work(&held);
     guard.dismiss();
     Ok(result)
+}
+
+/// What the guard does when hareload has died, under the lock that it holds: the same as `recover`.
+fn orphaned(command: &'static str, request: &Request) {
+    let Ok(state) = StateDir::open(&request.state_dir) else { return };
+    let held = Held::of(command, request, &state);
+    if held.has_leftovers()
+        && let Some(account) = held.recover()
+    {
+        remember(request, account);
+    }
 }
 
 /// Appends to the history. A history that can't be written does not fail a handover.
@@ -99,7 +101,44 @@ pub(super) fn state_refused(error: &StateError) -> Refused {
     Refused::new(kind, format!("state directory: {error}"))
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
+    /// From now on.
+    pub(super) fn of(command: &'static str, request: &'a Request, state: &'a StateDir) -> Held<'a> {
+        Held {
+            command,
+            request,
+            records: Records::of(state),
+            timeline: Timeline::begin(),
+            began: clock::wall(),
+            asked: clock::since_boot(),
+            locked: clock::since_boot(),
+            boot: clock::boot_id(),
+        }
+    }
+
+    /// Whether a hareload that died has left a handover, or a restart, half done.
+    pub(super) fn has_leftovers(&self) -> bool {
+        self.records.journal().is_some() || self.records.restart().is_some()
+    }
+
+    /// Finishes or undoes what a hareload that died has left; `None` if there is nothing.
+    pub(super) fn recover(&self) -> Option<Account> {
+        let mut nothing = false;
+        let account = self.in_runtime(async |interrupts| {
+            let recovered = self.leftovers(interrupts).await;
+            recover::tidy(&self.records);
+            nothing = recovered.is_none();
+            recovered.ok_or_else(|| Refused::new(Refusal::NotRunning, "no handover was interrupted"))
+        });
+        (!nothing).then_some(account)
+    }
+
+    /// The same, inside a runtime: a handover first, and then the restart that it may be a part of.
+    pub(super) async fn leftovers(&self, interrupts: &mut Interrupts) -> Option<Account> {
+        let handover = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
+        self.unfinished(interrupts).await.or(handover)
+    }
+
     /// The outcome of a whole handover that began after this one had asked, and was asked the same.
     pub(super) fn taken_over(&self) -> Option<Account> {
         let last = self.records.last()?;

@@ -91,6 +91,31 @@ pub struct Journal {
     pub stage: Stage,
 }
 
+/// A restart, from before its stop until somebody serves again: nobody may, if its hareload dies in between.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Restart {
+    /// The boot that it belongs to.
+    pub boot: String,
+    /// Who was to be stopped.
+    pub old: Vec<Identity>,
+    /// The command line of the first of them.
+    pub words: Vec<OsString>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// The HAProxy that is to be started.
+    pub haproxy: Option<PathBuf>,
+    /// What it is to be given with `-f`, without the overlay.
+    pub configs: Vec<PathBuf>,
+    /// What it is to be given in place of the options of the one that was stopped.
+    pub options: Option<Vec<OsString>>,
+    /// What it is to be given as it is.
+    pub extra: Vec<OsString>,
+    /// The pidfile that is to name it.
+    pub pidfile: PathBuf,
+    /// How long connections may take to finish; `None` if they are cut.
+    pub finish: Option<Duration>,
+}
+
 /// The last handover, for those who waited for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Last {
@@ -177,7 +202,8 @@ impl<'a> Records<'a> {
         let both = |paths: Paths| [paths.overlay, paths.readings];
         let overlays = self.numbers().into_iter().flat_map(|number| both(self.paths(number)));
         let next = both(self.paths(self.next_number()));
-        let records = ["current.json", "journal.json", "last.json"].map(|name| self.state.join(name));
+        let records =
+            ["current.json", "journal.json", "restart.json", "last.json"].map(|name| self.state.join(name));
         overlays.chain(next).chain(records).for_each(|path| files::forget_half_written(&path));
     }
 
@@ -209,6 +235,21 @@ impl<'a> Records<'a> {
     /// The handover is over.
     pub fn end_journal(&self) {
         let _ = std::fs::remove_file(self.state.join("journal.json"));
+    }
+
+    /// The restart that was under way when its hareload died.
+    pub fn restart(&self) -> Option<Restart> {
+        self.read("restart.json")
+    }
+
+    /// Writes down that a restart begins, before anybody is stopped.
+    pub fn set_restart(&self, restart: &Restart) -> Result<(), FileError> {
+        self.write("restart.json", restart)
+    }
+
+    /// The restart is over, or not wanted any more.
+    pub fn end_restart(&self) {
+        let _ = std::fs::remove_file(self.state.join("restart.json"));
     }
 
     /// What a generation has read; `None` if hareload did not start it, or may not look.

@@ -6,46 +6,25 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::task::LocalSet;
-
 use crate::core::account::Account;
 use crate::core::machine::{Found, Machine};
 use crate::haproxy::pidfile;
 use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
 use crate::os::signals::Interrupts;
-use crate::os::state::StateDir;
 use crate::os::{admin, clock, files};
 
 use super::attempt::Attempt;
 use super::find::Old;
 use super::handover::Handover;
 use super::members::Members;
-use super::records::{self, Journal, Records};
+use super::records::{Journal, Records};
 use super::request::Request;
 use super::timeline::Timeline;
 use super::ways::{Chosen, Survey};
 
 /// How long the new one may take to show that it is live.
 const INTRODUCTION: Duration = Duration::from_millis(500);
-
-/// What the guard does when hareload has died: the same as `recover`, under the lock that it holds.
-pub(super) fn orphaned(request: &Request) {
-    let Ok(state) = StateDir::open(&request.state_dir) else { return };
-    let records = Records::of(&state);
-    if records.journal().is_none() {
-        return;
-    }
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    let account = LocalSet::new().block_on(&runtime, async {
-        let mut interrupts = Interrupts::catch().ok()?;
-        leftovers(request, &records, &Timeline::begin(), &mut interrupts).await
-    });
-    tidy(&records);
-    if let Some(account) = account {
-        let _ = records::remember(&request.history_dir, &account);
-    }
-}
 
 /// Finishes or undoes the handover that the journal tells of, if there is one.
 pub(super) async fn leftovers(

@@ -15,6 +15,7 @@ use crate::core::plan::Way;
 use crate::haproxy::handoff::Word;
 use crate::haproxy::overlay::Overlay;
 use crate::os::clock;
+use crate::os::process::Process;
 use crate::os::signals::Interrupts;
 use crate::os::state::StateDir;
 
@@ -24,7 +25,6 @@ use super::held::{self, Held, under_lock};
 use super::intention::{Intended, Intention};
 use super::pidfile;
 use super::records::{self, Last, Records};
-use super::recover;
 use super::request::{Refused, Request};
 use super::texts::Texts;
 use super::timeline::Timeline;
@@ -68,7 +68,7 @@ pub fn recover(request: &Request) -> Option<Account> {
         return None;
     }
     let state = StateDir::open(&request.state_dir);
-    if state.is_ok_and(|state| Records::of(&state).journal().is_none()) {
+    if state.is_ok_and(|state| !Held::of("recover", request, &state).has_leftovers()) {
         return None;
     }
     let recover = |held: &Held<'_>| held.recover().map(|account| held::remember(request, account));
@@ -108,20 +108,9 @@ pub(super) struct Taking {
 }
 
 impl Held<'_> {
-    fn recover(&self) -> Option<Account> {
-        let mut nothing = false;
-        let account = self.in_runtime(async |interrupts| {
-            let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
-            recover::tidy(&self.records);
-            nothing = recovered.is_none();
-            recovered.ok_or_else(|| Refused::new(Refusal::NotRunning, "no handover was interrupted"))
-        });
-        (!nothing).then_some(account)
-    }
-
     fn reload(&self) -> Account {
         self.in_runtime(async |interrupts| {
-            let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
+            let recovered = self.leftovers(interrupts).await;
             let old = Rc::new(self.listening().await?);
             self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
             let haproxy = self.haproxy(&old)?;
@@ -176,7 +165,7 @@ impl Held<'_> {
     /// does. There is nothing to write down, since this is the way back already.
     pub(super) async fn listening(&self) -> Result<Old, Refused> {
         let old = find::find(self.request, &self.records)?.old()?;
-        may_be_told(&old)?;
+        old.processes.iter().try_for_each(|process| may_be_told(process))?;
         if !old.paused {
             return Ok(old);
         }
@@ -214,7 +203,7 @@ impl Held<'_> {
 
     /// What a reload would do about this old one.
     pub(super) fn intend_from(&self, old: Old, extent: Extent) -> Result<Intention, Refused> {
-        may_be_told(&old)?;
+        old.processes.iter().try_for_each(|process| may_be_told(process))?;
         let haproxy = self.haproxy(&old)?;
         let (configs, texts) = self.configs(&old)?;
         pidfile::replaceable(&old.pidfile)?;
@@ -291,18 +280,16 @@ pub(super) fn readable(path: &Path) -> Result<(), Refused> {
     })
 }
 
-/// Nobody who may not signal the old one can hand over from it.
-fn may_be_told(old: &Old) -> Result<(), Refused> {
-    match old.processes.iter().find(|process| !process.may_be_told()) {
-        None => Ok(()),
-        Some(process) => Err(Refused::new(
-            Refusal::Privilege,
-            format!(
-                "pid {} may not be sent signals by us; run as root (in a container: with CAP_KILL), or as its user",
-                process.pid()
-            ),
-        )),
+/// Nobody who may not signal it can hand over from it, or stop it.
+pub(super) fn may_be_told(process: &Process) -> Result<(), Refused> {
+    if process.may_be_told() {
+        return Ok(());
     }
+    let pid = process.pid();
+    let why = format!(
+        "pid {pid} may not be sent signals by us; run as root (in a container: with CAP_KILL), or as its user"
+    );
+    Err(Refused::new(Refusal::Privilege, why))
 }
 
 /// A configuration that asks for a master can't be handed over to: who is *bound* then is not who serves.

@@ -33,9 +33,11 @@ impl Held<'_> {
     pub(super) fn start(&self) -> Account {
         self.in_runtime(async |interrupts| {
             let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
+            self.records.end_restart();
             match find::find(self.request, &self.records)? {
                 // Nobody serves while it is paused. A pidfile that does not name it is set right.
                 Found::Old(old) => {
+                    old.seen()?;
                     let mut old = if old.paused { self.listening().await? } else { *old };
                     old.remarks.extend(pidfile::set_right(&old));
                     Ok(self.unchanged(&old))

@@ -12,7 +12,6 @@ use serde::Serialize;
 use crate::core::account::Account;
 use crate::core::exit;
 use crate::core::input::Refusal;
-use crate::os::clock;
 use crate::os::state::{StateDir, StateError};
 
 use super::find::{self, Found};
@@ -22,7 +21,6 @@ use super::readings::Change;
 use super::records::{self, Records};
 use super::request::{Refused, Request};
 use super::subject;
-use super::timeline::Timeline;
 use super::ways::Extent;
 
 mod generations;
@@ -219,17 +217,11 @@ impl Looker {
         status.generations = generations::rows(request, &records, old, &mut self.before);
         (status.standing, status.why) = of_finding(request, &found);
         let Ok(Ok(old)) = found else { return };
+        if let Err(refused) = old.seen() {
+            (status.standing, status.why) = (Standing::Unknown, Some(refused.why));
+        }
         status.notes.extend(old.remarks.iter().cloned());
-        let held = Held {
-            command: "reload",
-            request,
-            records,
-            timeline: Timeline::begin(),
-            began: clock::wall(),
-            asked: clock::since_boot(),
-            locked: clock::since_boot(),
-            boot: clock::boot_id(),
-        };
+        let held = Held::of("reload", request, state);
         match held.intend_from(*old, Extent::First) {
             Ok(intention) => status.next = Some(Intention { notes: Vec::new(), ..intention }),
             Err(refused) => status.notes.push(format!("a reload would be refused: {}", refused.why)),

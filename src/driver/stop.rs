@@ -15,6 +15,7 @@ use super::find::{self, Found, Old};
 use super::handover::word_of;
 use super::held::{self, Held, under_lock};
 use super::members::Members;
+use super::reload::may_be_told;
 use super::request::{Refused, Request};
 use super::{pidfile, recover, ways};
 
@@ -23,6 +24,7 @@ pub fn stop(request: &Request, manner: Manner) -> Account {
     let stop = |held: &Held<'_>| {
         let account = held.in_runtime(async |interrupts| {
             recover::leftovers(request, &held.records, &held.timeline, interrupts).await;
+            held.records.end_restart();
             held.stop(manner, interrupts).await
         });
         held::remember(request, account)
@@ -45,6 +47,7 @@ impl Held<'_> {
             recover::tidy(&self.records);
             return Ok(Account { notes, ..self.account(Verdict::Unchanged) });
         }
+        everybody.iter().try_for_each(|process| may_be_told(process))?;
         let pids: Vec<u32> = everybody.iter().map(|process| process.pid()).collect();
         let generation = old.as_ref().and_then(|old| old.number);
         notes.extend(old.as_ref().map(|old| old.remarks.clone()).unwrap_or_default());

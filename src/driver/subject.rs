@@ -71,7 +71,8 @@ fn running(request: &Request) -> Result<Old, Refused> {
         Some(state) => state,
         None => StateDir::open(scratch.path()).map_err(|error| internal(error.to_string()))?,
     };
-    find::find(request, &Records::of(&state)).and_then(Found::old).map_err(|refused| match refused.kind {
+    let found = find::find(request, &Records::of(&state)).and_then(Found::old);
+    found.and_then(|old| old.seen().map(|()| old)).map_err(|refused| match refused.kind {
         Refusal::NotRunning => hidden().unwrap_or(refused),
         _ => refused,
     })

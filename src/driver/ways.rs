@@ -71,6 +71,7 @@ pub(super) async fn choose(
     asked: Option<Way>,
     extent: Extent,
 ) -> Result<Survey, Refused> {
+    old.seen()?;
     let (admin, version, private) = introduce(old, records).await;
     if let Some(told_by) = old.told_by.as_ref().filter(|told_by| admin.as_ref() != Some(*told_by)) {
         return Err(Refused::new(

@@ -1,0 +1,152 @@
+//! A restart that is cut short: between its stop and its start nobody serves, so whatever becomes of hareload, somebody
+//! finishes it.
+//!
+//! A client holds the old one while it is to leave, which keeps hareload in between for as long as a test needs.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hareload_testkit::Signal;
+use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::caps::Caps;
+use hareload_testkit::haproxies::{BRANCHES, Haproxy};
+use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::process::Running;
+use hareload_testkit::stage::Stage;
+use hareload_testkit::waiting::until;
+
+const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
+
+/// By when anything that a test waits for has happened.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long the old one may take to leave, in this test: longer than the test.
+const PATIENCE: &str = "50s";
+
+type Test = fn(&Haproxy) -> Result<()>;
+
+const TESTS: [(&str, Test); 6] = [
+    ("killed_and_finished_by_the_guard", killed),
+    ("killed_with_its_guard_and_recovered", recovered),
+    ("killed_with_its_guard_and_reloaded", reloaded),
+    ("killed_with_its_guard_and_stopped", stopped),
+    ("killed_with_its_guard_and_started", started),
+    ("told_to_end", told_to_end),
+];
+
+fn main() -> ExitCode {
+    let caps = Caps::find();
+    let mut trials = Vec::new();
+    for branch in BRANCHES {
+        trials.extend(TESTS.map(|(name, test)| caps.on_branch(branch, name, test)));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A restart from `g1` to `g2` whose old one is kept by a client.
+struct Scene {
+    stage: Stage,
+    restart: Running,
+    _client: TcpStream,
+}
+
+impl Scene {
+    /// The old one has been told to leave, and has closed its listeners.
+    fn between(haproxy: &Haproxy) -> Result<Scene> {
+        let stage = Stage::between(HARELOAD, haproxy)?;
+        let mut client = TcpStream::connect(stage.instance.address()?)?;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhalf: of a request")?;
+        let restart = stage.hareload().verb("restart").args(["-v", "--drain-timeout", PATIENCE]).spawn()?;
+        let pid = stage.instance.pid()?;
+        until(DEADLINE, "the old one to close its listeners", || {
+            (stage.instance.haproxies() == [pid] && stage.listening().is_empty()).then_some(())
+        })?;
+        Ok(Scene { stage, restart, _client: client })
+    }
+
+    fn kill_all(&self) -> Result<()> {
+        until(DEADLINE, "all of hareload's processes to be killed", || {
+            // The guard is younger, and must not see its hareload die.
+            let mut pids: Vec<u32> = self.hareloads();
+            pids.sort_by_key(|pid| *pid == self.restart.pid());
+            for pid in &pids {
+                let _ = self.stage.instance.signal(*pid, Signal::KILL);
+            }
+            pids.is_empty().then_some(())
+        })
+    }
+
+    fn hareloads(&self) -> Vec<u32> {
+        let all = self.stage.instance.processes();
+        all.iter().filter(|process| process.is("hareload")).map(|process| process.pid).collect()
+    }
+
+    /// The new one serves and is the only one, and nothing says that a restart is under way.
+    fn is_finished(&self) -> Result<()> {
+        self.stage.expect_serving("g2")?;
+        let pid = self.stage.instance.pid()?;
+        self.stage.instance.wait_only(&[pid], DEADLINE)?;
+        self.stage.expect_admin()?;
+        self.is_forgotten()
+    }
+
+    fn is_forgotten(&self) -> Result<()> {
+        for name in ["restart.json", "journal.json"] {
+            ensure!(!self.stage.instance.state_dir().join(name).exists(), "{name} is still there");
+        }
+        Ok(())
+    }
+}
+
+fn killed(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy)?;
+    scene.stage.instance.signal(scene.restart.pid(), Signal::KILL)?;
+    // It gives the old one as long as the restart would have.
+    drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
+    until(DEADLINE, "the guard to have done its work", || scene.hareloads().is_empty().then_some(()))?;
+    scene.is_finished()?;
+    let history = fs::read_to_string(scene.stage.instance.dir().join("history/history.jsonl"))?;
+    ensure!(history.contains("finishes a restart"), "{history}");
+    Ok(())
+}
+
+fn after_all_are_killed(haproxy: &Haproxy, verb: &str, options: &[&str]) -> Result<Scene> {
+    let scene = Scene::between(haproxy)?;
+    scene.kill_all()?;
+    drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
+    let result = scene.stage.hareload().verb(verb).arg("-v").args(options).run()?;
+    result.expect_code(0)?;
+    Ok(scene)
+}
+
+fn recovered(haproxy: &Haproxy) -> Result<()> {
+    after_all_are_killed(haproxy, "recover", &[])?.is_finished()
+}
+
+fn reloaded(haproxy: &Haproxy) -> Result<()> {
+    after_all_are_killed(haproxy, "reload", &["--wait"])?.is_finished()
+}
+
+fn started(haproxy: &Haproxy) -> Result<()> {
+    after_all_are_killed(haproxy, "start", &[])?.is_finished()
+}
+
+fn stopped(haproxy: &Haproxy) -> Result<()> {
+    let scene = after_all_are_killed(haproxy, "stop", &["--now"])?;
+    scene.stage.instance.wait_only(&[], DEADLINE)?;
+    scene.is_forgotten()
+}
+
+/// There is no way back for those who were told to leave: the way on is the shorter one.
+fn told_to_end(haproxy: &Haproxy) -> Result<()> {
+    let Scene { stage, restart, _client } = Scene::between(haproxy)?;
+    stage.instance.signal(restart.pid(), Signal::TERM)?;
+    let result = restart.wait(DEADLINE)?;
+    ensure!(result.signal == Some(15), "exit code {}, signal {:?}", result.code, result.signal);
+    stage.expect_serving("g2").with_context(|| result.stderr.clone())?;
+    let pid = stage.instance.pid()?;
+    stage.instance.wait_only(&[pid], DEADLINE)
+}
