@@ -12,6 +12,7 @@ use std::time::Duration;
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::Caps;
+use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::Running;
@@ -26,15 +27,21 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How long the old one may take to leave, in this test: longer than the test.
 const PATIENCE: &str = "50s";
 
+/// How often a command is killed, at instants that are spread over this time.
+const KILLS: u32 = 12;
+const SPAN: Duration = Duration::from_millis(120);
+
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 6] = [
+const TESTS: [(&str, Test); 8] = [
     ("killed_and_finished_by_the_guard", killed),
     ("killed_with_its_guard_and_recovered", recovered),
     ("killed_with_its_guard_and_reloaded", reloaded),
     ("killed_with_its_guard_and_stopped", stopped),
     ("killed_with_its_guard_and_started", started),
     ("told_to_end", told_to_end),
+    ("killed_at_any_instant", killed_at_any_instant),
+    ("a_start_killed_at_any_instant", start_killed_at_any_instant),
 ];
 
 fn main() -> ExitCode {
@@ -67,23 +74,6 @@ impl Scene {
         Ok(Scene { stage, restart, _client: client })
     }
 
-    fn kill_all(&self) -> Result<()> {
-        until(DEADLINE, "all of hareload's processes to be killed", || {
-            // The guard is younger, and must not see its hareload die.
-            let mut pids: Vec<u32> = self.hareloads();
-            pids.sort_by_key(|pid| *pid == self.restart.pid());
-            for pid in &pids {
-                let _ = self.stage.instance.signal(*pid, Signal::KILL);
-            }
-            pids.is_empty().then_some(())
-        })
-    }
-
-    fn hareloads(&self) -> Vec<u32> {
-        let all = self.stage.instance.processes();
-        all.iter().filter(|process| process.is("hareload")).map(|process| process.pid).collect()
-    }
-
     /// The new one serves and is the only one, and nothing says that a restart is under way.
     fn is_finished(&self) -> Result<()> {
         self.stage.expect_serving("g2")?;
@@ -106,7 +96,7 @@ fn killed(haproxy: &Haproxy) -> Result<()> {
     scene.stage.instance.signal(scene.restart.pid(), Signal::KILL)?;
     // It gives the old one as long as the restart would have.
     drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
-    until(DEADLINE, "the guard to have done its work", || scene.hareloads().is_empty().then_some(()))?;
+    until(DEADLINE, "the guard to have done its work", || hareloads(&scene.stage).is_empty().then_some(()))?;
     scene.is_finished()?;
     let history = fs::read_to_string(scene.stage.instance.dir().join("history/history.jsonl"))?;
     ensure!(history.contains("finishes a restart"), "{history}");
@@ -115,7 +105,7 @@ fn killed(haproxy: &Haproxy) -> Result<()> {
 
 fn after_all_are_killed(haproxy: &Haproxy, verb: &str, options: &[&str]) -> Result<Scene> {
     let scene = Scene::between(haproxy)?;
-    scene.kill_all()?;
+    kill_all(&scene.stage, scene.restart.pid())?;
     drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
     let result = scene.stage.hareload().verb(verb).arg("-v").args(options).run()?;
     result.expect_code(0)?;
@@ -149,4 +139,64 @@ fn told_to_end(haproxy: &Haproxy) -> Result<()> {
     stage.expect_serving("g2").with_context(|| result.stderr.clone())?;
     let pid = stage.instance.pid()?;
     stage.instance.wait_only(&[pid], DEADLINE)
+}
+
+fn hareloads(stage: &Stage) -> Vec<u32> {
+    let all = stage.instance.processes();
+    all.iter().filter(|process| process.is("hareload")).map(|process| process.pid).collect()
+}
+
+/// Kills this hareload and all that it has started for itself.
+fn kill_all(stage: &Stage, hareload: u32) -> Result<()> {
+    until(DEADLINE, "all of hareload's processes to be killed", || {
+        // The guard must not see its hareload die.
+        let mut pids: Vec<u32> = hareloads(stage);
+        pids.sort_by_key(|pid| *pid == hareload);
+        for pid in &pids {
+            let _ = stage.instance.signal(*pid, Signal::KILL);
+        }
+        pids.is_empty().then_some(())
+    })
+}
+
+/// Starts this command, and kills it with its guard after a part of [`SPAN`].
+fn kill_within(stage: &Stage, verb: &str, part: u32) -> Result<()> {
+    let running = stage.hareload().verb(verb).spawn()?;
+    // The instant is what is tested: there is no condition to wait for.
+    std::thread::park_timeout(SPAN * part / KILLS);
+    kill_all(stage, running.pid())?;
+    running.wait(DEADLINE).map(drop)
+}
+
+fn killed_at_any_instant(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::between(HARELOAD, haproxy)?;
+    for part in 0..KILLS {
+        let marker = format!("g{}", part + 2);
+        stage.instance.write_config(Config::new().frontend(8080).marker(&marker))?;
+        let before = stage.instance.serving_generation()?;
+        kill_within(&stage, "restart", part)?;
+        let recovered = stage.hareload().verb("recover").arg("-v").run()?.expect_code(0)?;
+        let context =
+            || format!("killed at {part}/{KILLS} of {SPAN:?}: {}{}", recovered.stdout, recovered.stderr);
+        let serves = stage.instance.serving_generation().with_context(context)?;
+        ensure!(serves == before || serves == marker, "{serves} answers; {}", context());
+        stage.expect_serving(&serves).with_context(context)?;
+        stage.expect_admin().with_context(context)?;
+    }
+    stage.expect_tidy()
+}
+
+fn start_killed_at_any_instant(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::between(HARELOAD, haproxy)?;
+    for part in 0..KILLS {
+        stage.hareload().verb("stop").arg("--now").run()?.expect_code(0)?;
+        kill_within(&stage, "start", part)?;
+        let started = stage.hareload().verb("start").arg("-v").run()?.expect_code(0)?;
+        let context =
+            || format!("killed at {part}/{KILLS} of {SPAN:?}: {}{}", started.stdout, started.stderr);
+        stage.expect_serving("g2").with_context(context)?;
+        stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE).with_context(context)?;
+        stage.expect_admin().with_context(context)?;
+    }
+    stage.expect_tidy()
 }

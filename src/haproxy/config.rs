@@ -16,6 +16,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use address::{AddressKind, BindAddress, Transport};
@@ -62,6 +63,17 @@ impl Config {
     #[must_use]
     pub fn occurrences(&self, keyword: &str) -> &[Place] {
         self.keywords.get(keyword).map_or(&[], Vec::as_slice)
+    }
+
+    /// The paths of all unix sockets.
+    pub fn unix_paths(&self) -> impl Iterator<Item = &Path> {
+        let admin = self.global.stats_sockets.iter().flat_map(|socket| &socket.addresses);
+        admin.chain(self.binds.iter().flat_map(|bind| &bind.addresses)).filter_map(|address| {
+            match &address.kind {
+                AddressKind::Unix(path) => Some(Path::new(path)),
+                _ => None,
+            }
+        })
     }
 
     /// The binds that are or may be in effect.

@@ -1,5 +1,6 @@
 //! The end: who serves is written down, what is left is tidied up, and the account is drawn.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::core::account::{Account, Named, SCHEMA};
@@ -11,6 +12,7 @@ use crate::driver::probe;
 use crate::driver::records::Generation;
 use crate::driver::recover;
 use crate::driver::request::{Refused, Request};
+use crate::driver::texts::Texts;
 use crate::driver::timeline::Timeline;
 use crate::driver::ways::Chosen;
 use crate::os::files;
@@ -56,7 +58,13 @@ impl Handover<'_> {
         }
         self.records.end_journal();
         recover::tidy(self.records);
-        for path in &self.old.unix {
+        let mut unix = self.old.unix.clone();
+        if !new_serves {
+            // It may have been killed while it bound.
+            let workdir = self.old.command.workdir.as_ref().map(Path::new);
+            unix.extend(Texts::read(&self.configs, workdir).config().unix_paths().map(Path::to_owned));
+        }
+        for path in &unix {
             files::forget_half_bound(path, |pid| Process::open(pid).is_ok());
         }
         // Perhaps not ours: that of one before us, which was killed while it committed.
