@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::Process;
+
 /// How much of a command line, or of an environment, is read: a list of pids after `-sf` may be long, the kernel allows
 /// megabytes.
 pub(super) const LONGEST_COMMAND_LINE: u64 = 1 << 20;
@@ -43,6 +45,22 @@ pub fn with_argument(argument: &OsStr) -> Vec<u32> {
         command_line(*pid).is_ok_and(|arguments| arguments.iter().any(|candidate| candidate == argument))
     };
     all().filter(holds).collect()
+}
+
+/// The processes of this name that are ending: they have no command line any more, and may still hold all their sockets.
+///
+/// The kernel frees the memory first and closes the descriptors then (`exit_mm` before `exit_files` in do_exit,
+/// kernel/exit.c); of a large process that takes milliseconds.
+pub fn ending(name: &OsStr) -> Vec<Process> {
+    // TASK_COMM_LEN is 16, with the final NUL.
+    let name = &name.as_bytes()[..name.len().min(15)];
+    let is_called = |pid: &u32| comm(*pid).is_ok_and(|comm| comm.as_bytes() == name);
+    let has_no_memory = |pid: &u32| command_line(*pid).is_ok_and(|words| words.is_empty());
+    let candidates = all().filter(is_called).filter(has_no_memory);
+    candidates
+        .filter_map(|pid| Process::of_ending(pid, OsStr::from_bytes(name)).ok())
+        .filter(Process::is_alive)
+        .collect()
 }
 
 /// The arguments of `pid`; empty for a zombie and for a kernel thread.
