@@ -207,6 +207,7 @@ impl Preparation<'_> {
             number,
             way: chosen.way,
             pidfile: self.old.pidfile.clone(),
+            haproxy: self.haproxy.to_owned(),
             old: self.old.processes.iter().map(|process| process.identity().clone()).collect(),
             old_number: self.old.number,
             listening: self.old.listening.clone(),

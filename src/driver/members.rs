@@ -1,12 +1,20 @@
 //! Who belongs to a generation: its processes carry its private pidfile on their command line.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time;
 
 use crate::haproxy::pidfile;
 use crate::os::files;
 use crate::os::process::{self, Process};
+
+/// How long one that is ending may take: it does what the kernel has to do, unless that holds it in the middle of
+/// something.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// The processes of one generation.
 #[derive(Debug)]
@@ -42,6 +50,19 @@ impl Members {
             }
         }
         self.known.borrow().iter().filter(|member| member.is_alive()).cloned().collect()
+    }
+
+    /// Waits for those that are ending and can't be told apart any more: one of them may be a member, and hold its sockets
+    /// for some milliseconds yet. `program` is what they run.
+    pub(super) async fn are_gone(program: &Path) {
+        let own = program.file_name().into_iter().chain([OsStr::new("haproxy")]);
+        let ending: Vec<Process> = own.flat_map(process::ending).collect();
+        let gone = async {
+            for process in &ending {
+                let _ = process.exited().await;
+            }
+        };
+        let _ = time::timeout(ENDING, gone).await;
     }
 
     /// Whether this pid is one of them; looks only as far as it must.

@@ -68,6 +68,9 @@ pub struct Journal {
     pub way: Way,
     /// The pidfile that the commit renames.
     pub pidfile: PathBuf,
+    /// What the new one runs.
+    #[serde(default)]
+    pub haproxy: PathBuf,
     /// The old one's processes.
     pub old: Vec<Identity>,
     /// The old one's number, if it is one of ours.

@@ -48,6 +48,9 @@ pub(super) async fn leftovers(
     timeline.note("hareload", format!("recovers the handover to generation {}", journal.number));
     let paths = records.paths(journal.number);
     let members = Rc::new(Members::marked(paths.pidfile.clone()));
+    if members.alive().is_empty() {
+        Members::are_gone(&journal.haproxy).await;
+    }
     let alive = members.alive();
     let new_alive = match alive.is_empty() {
         true => None,

@@ -88,6 +88,7 @@ pub(super) async fn new_gone(number: u64, launcher: Rc<Process>, members: Rc<Mem
             known = true;
         }
     }
+    Members::are_gone(&launcher.identity().exe).await;
     // A daemon that ended before anybody had looked is known by its pidfile alone. One that is just ending has no command
     // line any more, and no exit status yet.
     if let Some(pid) = members.written().first().copied().filter(|pid| *pid != launcher.pid())

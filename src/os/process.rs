@@ -5,7 +5,7 @@
 //!
 //! A pid is never trusted for long: a [`Process`] owns a pidfd, and the pid's start time in clock ticks is compared
 //! again before anything is sent (a pid can be given to another process; the pair can't within one boot).
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -35,7 +35,7 @@ pub use error::ProcessError;
 pub use exit::{Exit, reap_adopted};
 pub use identity::Identity;
 pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
-pub use scan::{all, called, children_of, with_argument};
+pub use scan::{all, called, children_of, ending, with_argument};
 
 /// What stands for a descriptor that can't be seen; no descriptor has this number.
 pub const UNSEEN_FD: i32 = -1;
@@ -85,6 +85,13 @@ impl Process {
         let start_ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
         let (exe, deleted) = executable(pid).unwrap_or_else(|_| (program.to_owned(), false));
         Ok(Process::of(pidfd, Identity { pid, start_ticks, exe, deleted }))
+    }
+
+    /// One that is ending: its executable can't be read any more, and `name` stands for it.
+    fn of_ending(pid: u32, name: &OsStr) -> Result<Process, ProcessError> {
+        let pidfd = open_pidfd(pid)?;
+        let start_ticks = start_ticks(pid).map_err(|error| ProcessError::of(pid, error))?;
+        Ok(Process::of(pidfd, Identity { pid, start_ticks, exe: name.into(), deleted: false }))
     }
 
     /// Whether it is the one that was identified so before.

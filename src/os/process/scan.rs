@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::Process;
+
 /// How much of a command line, or of an environment, is read: a list of pids after `-sf` may be long, the kernel allows
 /// megabytes.
 pub(super) const LONGEST_COMMAND_LINE: u64 = 1 << 20;
@@ -57,6 +59,16 @@ pub fn called(comm: &OsStr) -> impl Iterator<Item = (u32, Vec<OsString>)> {
         read.is_ok() && name.strip_suffix(b"\n").unwrap_or(&name) == comm
     };
     all().filter(is_called).filter_map(|pid| Some((pid, command_line(pid).ok()?)))
+}
+
+/// The processes of this name that are ending: they have no command line any more, and may still hold all their sockets.
+///
+/// The kernel frees the memory first and closes the descriptors then (`exit_mm` before `exit_files` in do_exit,
+/// kernel/exit.c); of a large process that takes milliseconds.
+pub fn ending(name: &OsStr) -> Vec<Process> {
+    let gone = |(pid, words): (u32, Vec<OsString>)| words.is_empty().then_some(pid);
+    let candidates = called(name).filter_map(gone);
+    candidates.filter_map(|pid| Process::of_ending(pid, name).ok()).filter(Process::is_alive).collect()
 }
 
 /// The arguments of `pid`; empty for a zombie and for a kernel thread.
