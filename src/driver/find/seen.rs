@@ -104,3 +104,34 @@ pub(super) fn is_master(process: &Process) -> bool {
             Process::open(child).is_ok_and(|child| child.identity().exe == process.identity().exe)
         })
 }
+
+/// What a process does, by its sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::driver) enum Posture {
+    /// It listens.
+    Listens,
+    /// It would at a word.
+    Paused,
+    /// It does not, and has workers that do.
+    Master,
+    /// It has closed what it listened on, or has not opened it yet.
+    Deaf,
+}
+
+/// What this process does.
+pub(in crate::driver) fn posture(process: &Process) -> Posture {
+    if is_paused(process) {
+        Posture::Paused
+    } else if !holds_no_listener(process) {
+        Posture::Listens
+    } else if is_master(process) {
+        Posture::Master
+    } else {
+        Posture::Deaf
+    }
+}
+
+/// Neither listens nor could at a word. One that can't be seen may.
+pub(super) fn is_deaf(process: &Process) -> bool {
+    !process.is_veiled() && !listens_early(process) && holds_no_listener(process) && !is_paused(process)
+}
