@@ -52,7 +52,7 @@ impl Handover<'_> {
             Action::SteerBack(stands) => self.steer_back(stands),
             Action::ReleaseSteering => {
                 self.drop_proof();
-                self.release();
+                self.release_when_alone().await;
             }
             Action::RenamePidfile => self.rename_pidfile(),
             Action::RestorePidfile => self.restore_pidfile(),
