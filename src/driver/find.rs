@@ -4,7 +4,7 @@
 //! executable, and a command line that belongs to this instance. A pidfile that is missing, empty, stale or lying is
 //! answered by looking at our own records, and at who runs with this configuration or this pidfile.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -24,8 +24,8 @@ use super::texts::Texts;
 mod seen;
 
 use seen::{
-    absolute, command_of, holds_no_listener, is_master, is_paused, of_lost_state, same_file, same_network,
-    settled,
+    absolute, command_of, holds_no_listener, instance_of, is_master, is_paused, of_lost_state, same_file,
+    same_network, settled, start_directory,
 };
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
@@ -187,7 +187,11 @@ impl Looking<'_> {
         match own {
             Some(own) if same_file(&own, self.pidfile) || own.starts_with(self.state_dir()) => None,
             Some(own) if of_lost_state(&own) => None,
-            Some(own) => Some(format!("a HAProxy that was started with another pidfile, {}", own.display())),
+            Some(own) if own.is_relative() && own.file_name() == self.pidfile.file_name() => None,
+            Some(own) => Some(match instance_of(&own) {
+                Some(instance) => format!("the HAProxy of instance {instance}; name it with --instance {instance}"),
+                None => format!("a HAProxy that was started with another pidfile, {}", own.display()),
+            }),
             None if self.is_ours_without_pidfile(process, &command) => None,
             None => Some(
                 "a HAProxy that was started without a pidfile and with another configuration than is asked for; name \
@@ -220,9 +224,12 @@ impl Looking<'_> {
     }
 
     fn is_haproxy(&self, process: &Process) -> bool {
-        let exe = process.identity().exe.file_name();
-        let asked = self.request.haproxy.as_ref().and_then(|path| path.file_name());
-        exe.is_some() && (exe == Some(OsStr::new("haproxy")) || exe == asked)
+        let exe = &process.identity().exe;
+        let is_called_so = |name: &OsStr| name.as_encoded_bytes().starts_with(b"haproxy");
+        let is_asked_for = |asked: &PathBuf| {
+            asked.file_name() == exe.file_name() || asked.canonicalize().is_ok_and(|asked| asked == *exe)
+        };
+        exe.file_name().is_some_and(is_called_so) || self.request.haproxy.as_ref().is_some_and(is_asked_for)
     }
 
     /// The master of a worker: its parent, which runs the same program.
@@ -266,7 +273,12 @@ impl Looking<'_> {
                         format!("no HAProxy with this pidfile or configuration listens (others: {pids:?})")
                     }
                 };
-                Err(Refused::new(Refusal::NotRunning, format!("{trouble}; {seen}; start HAProxy first")))
+                let next = if others.is_empty() {
+                    "start HAProxy first"
+                } else {
+                    "start it, or name the one that is meant"
+                };
+                Err(Refused::new(Refusal::NotRunning, format!("{trouble}; {seen}; {next}")))
             }
             _ => {
                 let pids: Vec<u32> = found.iter().map(|process| process.pid()).collect();
@@ -312,16 +324,44 @@ impl Looking<'_> {
                 ),
             ));
         }
-        let all: Vec<PathBuf> = command.configs.iter().map(|path| absolute(first, path)).collect();
+        let recorded =
+            self.records.current().filter(|current| current.processes.iter().any(|known| first.is(known)));
+        let started = match &recorded {
+            // As it was told: one in a chroot can't be asked any more.
+            Some(recorded) => recorded.cwd.clone(),
+            None => start_directory(first),
+        };
+        let seen = |path: &OsString| match (absolute(first, path), &started) {
+            (path, Some(started)) if path.is_relative() => started.join(path),
+            (path, _) => path,
+        };
+        let all: Vec<PathBuf> = command.configs.iter().map(seen).collect();
+        if let (Some(unknown), true) =
+            (all.iter().find(|path| path.is_relative()), self.request.configs.is_empty())
+        {
+            return Err(Refused::new(
+                Refusal::Usage,
+                format!(
+                    "pid {} was started with -f {} and is in a chroot now: what that was seen from can't be told; name the \
+                     configuration with --config",
+                    first.pid(),
+                    unknown.display()
+                ),
+            ));
+        }
         let (overlays, configs): (Vec<PathBuf>, Vec<PathBuf>) =
             all.into_iter().partition(|path| path.starts_with(self.state_dir()));
         let number = overlays.first().and_then(|path| {
             path.file_name()?.to_str()?.strip_prefix("gen-")?.strip_suffix(".cfg")?.parse().ok()
         });
-        let cwd = match (&command.workdir, self.records.current()) {
-            (None, Some(current)) if Some(current.number) == number => current.cwd,
-            _ => first.cwd().ok(),
-        };
+        // With a relative -C it has gone on from where it was started, which nobody can tell any more.
+        let relative = command.workdir.as_ref().is_some_and(|workdir| Path::new(workdir).is_relative());
+        let mut command = command;
+        if relative && let Some(now) = start_directory(first) {
+            command.workdir = Some(now.into_os_string());
+        }
+        // One that is gone (a release that was cleaned up) is nowhere to start in; without relative paths it does not matter.
+        let cwd = started.filter(|cwd| cwd.is_dir()).or_else(|| Some(PathBuf::from("/")));
         let mut remarks: Vec<String> = adopted.into_iter().collect();
         remarks.extend(processes.iter().filter(|process| process.state() == Some('T')).map(|process| {
             let pid = process.pid();

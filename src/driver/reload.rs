@@ -1,6 +1,7 @@
 //! The whole of one `reload`: lock, guard, leftovers, and then the handover.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -370,9 +371,14 @@ impl Held<'_> {
 
 /// A configuration that can't be opened is told before a HAProxy is started for it.
 fn readable(path: &Path) -> Result<(), Refused> {
-    std::fs::File::open(path).map(drop).map_err(|error| {
-        Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
-    })
+    let refuse =
+        |why: &str| Refused::new(Refusal::Configuration, format!("configuration {}: {why}", path.display()));
+    let kind = std::fs::metadata(path).map_err(|error| refuse(&error.to_string()))?.file_type();
+    // To open a FIFO waits for a writer.
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(refuse("it can be read only once, and is read by hareload and by HAProxy; name a file"));
+    }
+    std::fs::File::open(path).map(drop).map_err(|error| refuse(&error.to_string()))
 }
 
 /// Nobody who may not signal the old one can hand over from it.

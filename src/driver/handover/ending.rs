@@ -50,6 +50,7 @@ impl Handover<'_> {
         {
             self.notes.push(format!("the record of the new generation can't be written: {error}"));
         }
+        self.forget_sockets();
         self.records.end_journal();
         recover::tidy(self.records);
         for path in &self.old.unix {
