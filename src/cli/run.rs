@@ -39,7 +39,8 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = output::aside(&format!("hareload: {error:#}"));
-            ExitCode::from(exit::USAGE)
+            let printing = error.downcast_ref::<output::Unprintable>().is_some();
+            ExitCode::from(if printing { exit::INTERNAL } else { exit::USAGE })
         }
     }
 }

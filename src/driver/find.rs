@@ -178,6 +178,9 @@ impl Looking<'_> {
 
     /// Why this process is not a HAProxy of this instance; `None` if it is one.
     fn stranger(&self, process: &Process) -> Option<String> {
+        if !same_network(process) {
+            return Some("which is in another network namespace; reload it in there".to_owned());
+        }
         if !self.is_haproxy(process) {
             let comm = process.comm().unwrap_or_default();
             return Some(format!("which is {comm} ({}), not HAProxy", process.identity().exe.display()));

@@ -35,6 +35,11 @@ impl Members {
         Members { mark, known: RefCell::default() }
     }
 
+    /// The private pidfile that they carry.
+    pub(super) fn mark(&self) -> &Path {
+        &self.mark
+    }
+
     /// All that live now. Looks through the whole system: the daemon is a child of the child that was spawned.
     ///
     /// Nobody is believed only at the second look: the child may end, its daemon just forked, between the listing of the
