@@ -24,6 +24,8 @@ mod scene;
 mod start;
 #[path = "faults/state.rs"]
 mod state;
+#[path = "faults/strange.rs"]
+mod strange;
 #[path = "faults/veiled.rs"]
 mod veiled;
 
@@ -73,7 +75,7 @@ const STARTS: [(&str, Fault); 30] = [
 ];
 
 /// Faults of everything else, on one version.
-const OTHERS: [(&str, Fault); 28] = [
+const OTHERS: [(&str, Fault); 39] = [
     ("probe_command_fails", proof::probe_command_fails),
     ("health_worse", proof::health_worse),
     ("pidfile::missing", pidfile::missing),
@@ -102,6 +104,17 @@ const OTHERS: [(&str, Fault); 28] = [
     ("master_worker", program::master_worker),
     ("master_worker_wanted", program::master_worker_wanted),
     ("usage", calls::usage),
+    ("strange::bystander", strange::bystander),
+    ("strange::reloaded_by_hand_meanwhile", strange::reloaded_by_hand_meanwhile),
+    ("strange::unix_socket_after_a_trial", strange::unix_socket_after_a_trial),
+    ("strange::relative_configuration_in_a_jail", strange::relative_configuration_in_a_jail),
+    ("strange::stopped", strange::stopped),
+    ("strange::many_foreign_ports", strange::many_foreign_ports),
+    ("strange::another_name", strange::another_name),
+    ("strange::configuration_is_a_fifo", strange::configuration_is_a_fifo),
+    ("strange::directory_gone", strange::directory_gone),
+    ("strange::asked_for_more", strange::asked_for_more),
+    ("strange::another_network", strange::another_network),
 ];
 
 fn main() -> ExitCode {

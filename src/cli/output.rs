@@ -2,6 +2,11 @@
 
 use std::io;
 
+/// What was to be said can't be printed: a full disk, perhaps.
+#[derive(Debug, thiserror::Error)]
+#[error("the result can't be printed: {0}")]
+pub(super) struct Unprintable(io::Error);
+
 /// Prints a result.
 pub(super) fn result(text: &str) -> anyhow::Result<()> {
     line(&mut io::stdout().lock(), text)
@@ -15,6 +20,6 @@ pub(super) fn aside(text: &str) -> anyhow::Result<()> {
 fn line(to: &mut impl io::Write, text: &str) -> anyhow::Result<()> {
     match writeln!(to, "{text}").and_then(|()| to.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        result => result.map_err(|error| Unprintable(error).into()),
     }
 }

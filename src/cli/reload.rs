@@ -87,7 +87,7 @@ pub(super) fn settings(args: &Asked, matches: &ArgMatches) -> anyhow::Result<u8>
 pub(super) fn say(account: &Account, voice: Voice, form: Form) -> anyhow::Result<u8> {
     let said = print(account, voice, form);
     if let Err(error) = said {
-        let _ = output::aside(&format!("hareload: the result can't be printed: {error:#}"));
+        let _ = output::aside(&format!("hareload: {error:#}"));
     }
     match account.outcome.interrupted {
         // The undo is done and said: now the signal does what it was sent for.

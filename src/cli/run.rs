@@ -46,7 +46,12 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = output::aside(&format!("hareload: {error:#}"));
-            ExitCode::from(if status::is_asked_for() { exit::status::UNKNOWN } else { exit::USAGE })
+            let printing = error.downcast_ref::<output::Unprintable>().is_some();
+            ExitCode::from(match (printing, status::is_asked_for()) {
+                (_, true) => exit::status::UNKNOWN,
+                (true, false) => exit::INTERNAL,
+                (false, false) => exit::USAGE,
+            })
         }
     }
 }

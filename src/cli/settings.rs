@@ -146,6 +146,7 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
     let output = list.pick("output", place.output, file.output, || Form::Human);
     let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
     let dwell = list.optional("trial", args.trial, file.trial.map(|text| text.0));
+    list.unless(dwell.is_some(), "trial", "200ms in a trial, else 0s");
     let typed = matches.try_get_raw("probe").ok().flatten();
     let typed: Option<Vec<String>> =
         typed.map(|raw| raw.map(|text| text.to_string_lossy().into_owned()).collect());
@@ -155,11 +156,14 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
         probes.iter().map(|text| probe(text).map_err(anyhow::Error::msg)).collect::<anyhow::Result<_>>()?;
     let settle = list.pick("settle", args.settle, file.settle.map(|text| text.0), || Duration::ZERO);
     let ready = list.optional("ready-timeout", args.ready_timeout, file.ready_timeout.map(|text| text.0));
+    list.unless(ready.is_some(), "ready-timeout", "60s to bind, 10s to answer");
     let wait = list.pick("wait", args.wait.then_some(true), file.wait, || false);
     let drain_timeout =
         list.optional("drain-timeout", args.drain_timeout, file.drain_timeout.map(|text| text.0));
+    list.unless(drain_timeout.is_some(), "drain-timeout", "none");
     let hard_stop =
         list.optional("hard-stop-after", args.hard_stop_after, file.hard_stop_after.map(|text| text.0));
+    list.unless(hard_stop.is_some(), "hard-stop-after", "none");
     let patience =
         list.pick("lock-timeout", args.turn.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
 
@@ -262,6 +266,13 @@ impl Listing<'_> {
     fn default<T: Shown>(&mut self, name: &'static str, value: T) -> T {
         self.add(name, value.shown(), "default".to_owned());
         value
+    }
+
+    /// What is done where nothing is said.
+    fn unless(&mut self, said: bool, name: &'static str, default: &str) {
+        if !said {
+            self.add(name, default.to_owned(), "default".to_owned());
+        }
     }
 
     fn running(&mut self, name: &'static str) {

@@ -90,8 +90,12 @@ impl Machine {
 
     fn new_leaves(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let New::Running { live, .. } = self.new else { return self.old_again(now, actions) };
-        // One that was live may have accepted clients: what it accepted is finished.
+        // One that was live may have accepted clients: what it accepted is finished. It has bound all that it wants: clients
+        // of a unix socket find the old one again before the new one closes its own.
         let word = if live { Told::Retire } else { Told::Stop };
+        if live {
+            actions.push(Action::RestoreSockets);
+        }
         self.enter(now, Phase::Undoing(Back::NewLeaves), self.plan.limits.leave, Again::Repeat);
         self.tell_new(word, actions);
         actions.push(Action::WatchNewDeaf);
@@ -106,6 +110,7 @@ impl Machine {
             };
             return self.finish(verdict, self.new_rest(), actions);
         }
+        actions.push(Action::RestoreSockets);
         self.enter(now, Phase::Undoing(Back::OldAgain), self.plan.limits.listen_again, Again::Repeat);
         self.tell_old(Order::Resume, actions);
         actions.push(Action::WatchOldListens);

@@ -74,6 +74,9 @@ pub(super) struct Preparation<'a> {
     pub(super) timeline: &'a Timeline,
 }
 
+/// How many lines of what it printed are told; one for each of a thousand ports would hide the first.
+const MOST_SAID: usize = 10;
+
 /// Why an attempt did not come to a spawn.
 #[derive(Debug)]
 pub(super) enum NotSpawned {
@@ -247,7 +250,13 @@ impl Attempt {
     pub(super) fn failure(&self, old: &Old, exit: Option<Exit>) -> (Failure, Vec<String>) {
         let text = self.output.as_ref().map_or(&[][..], Output::bytes);
         let alerts = alerts::parse(text);
-        let said = alerts::gist(&alerts);
-        (failure::classify(&alerts, &said, old, exit, &self.members), said)
+        let mut said = alerts::gist(&alerts);
+        let failure = failure::classify(&alerts, &said, old, exit, &self.members);
+        let more = said.len().saturating_sub(MOST_SAID);
+        if more > 0 {
+            said.truncate(MOST_SAID);
+            said.push(format!("and {more} more lines"));
+        }
+        (failure, said)
     }
 }

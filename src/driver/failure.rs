@@ -1,5 +1,7 @@
 //! Why a new one failed: by what it printed, how it exited, and who holds what it lacked.
 
+use std::net::SocketAddr;
+
 use crate::core::input::Failure;
 use crate::haproxy::alerts::{self, About, Alert, BindAddress, Level};
 use crate::os::process::Exit;
@@ -7,6 +9,9 @@ use crate::os::sockets;
 
 use super::find::Old;
 use super::members::Members;
+
+/// How many addresses are named that could not be bound; there may be thousands.
+const NAMED: usize = 5;
 
 /// What sort of failure it is; another way may help against some.
 pub(super) fn classify(
@@ -55,13 +60,22 @@ pub(super) fn classify(
 fn conflict(conflicts: &[BindAddress], alerts: &[Alert], old: &Old, new: &Members) -> Failure {
     let mut by_old = Vec::new();
     let mut by_others = Vec::new();
+    let wanted: Vec<SocketAddr> = conflicts
+        .iter()
+        .filter_map(|address| match address {
+            BindAddress::Inet(address) => Some(*address),
+            BindAddress::Unix(_) | BindAddress::Other(_) => None,
+        })
+        .collect();
+    let mut holders = sockets::holders_of(&wanted).into_iter();
+    let new: Vec<u32> = new.alive().iter().map(|member| member.pid()).collect();
     for address in conflicts {
         match address {
             BindAddress::Inet(address) => {
-                let holders = sockets::holder_of(*address);
+                let holders = holders.next().unwrap_or_default();
                 let strangers: Vec<String> = holders
                     .iter()
-                    .filter(|holder| !old.is_member(holder.pid) && !new.includes(holder.pid))
+                    .filter(|holder| !old.is_member(holder.pid) && !new.contains(&holder.pid))
                     .map(|holder| {
                         format!("pid {} ({})", holder.pid, alerts::sanitise(holder.comm.as_bytes(), 32))
                     })
@@ -88,10 +102,20 @@ fn conflict(conflicts: &[BindAddress], alerts: &[Alert], old: &Old, new: &Member
         }
     }
     if by_others.is_empty() {
-        Failure::PortsOfOld(by_old.join("; "))
+        Failure::PortsOfOld(first_of(by_old))
     } else {
-        Failure::PortsOfOthers(by_others.join("; "))
+        Failure::PortsOfOthers(first_of(by_others))
     }
+}
+
+/// The first few, and how many more there are.
+fn first_of(mut all: Vec<String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    all.truncate(NAMED);
+    if more > 0 {
+        all.push(format!("and {more} more"));
+    }
+    all.join("; ")
 }
 
 fn because(alerts: &[Alert], wanted: std::net::SocketAddr) -> Option<String> {

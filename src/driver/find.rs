@@ -27,6 +27,9 @@ use seen::{absolute, command_of, same_file};
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
 
+/// What is said where no HAProxy at all is found.
+const NOBODY: &str = "no HAProxy listens here";
+
 /// The generation that serves when we come.
 #[derive(Debug)]
 pub struct Old {
@@ -120,7 +123,13 @@ impl Found {
         match self {
             Found::Old(old) => Ok(*old),
             Found::Nobody(why) => {
-                Err(Refused::new(Refusal::NotRunning, format!("{why}; start HAProxy first")))
+                // Somebody else's may run.
+                let next = if why.ends_with(NOBODY) {
+                    "start HAProxy first"
+                } else {
+                    "start it, or name the one that is meant"
+                };
+                Err(Refused::new(Refusal::NotRunning, format!("{why}; {next}")))
             }
         }
     }

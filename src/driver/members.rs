@@ -1,4 +1,8 @@
-//! Who belongs to a generation: its processes carry its private pidfile on their command line.
+//! Who belongs to a generation: HAProxies that were started with its private pidfile.
+//!
+//! Anybody can start a process with any command line, and whoever belongs to a generation is signalled. So one of another
+//! user than ours counts only if it is a child of one that is known, or if HAProxy has written it into the private pidfile,
+//! which nobody else can write.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -8,8 +12,10 @@ use std::time::Duration;
 
 use tokio::time;
 
+use crate::haproxy::argv::CommandLine;
 use crate::haproxy::pidfile;
 use crate::os::files;
+use crate::os::privilege;
 use crate::os::process::{self, Process};
 
 /// How long one that is ending may take: it does what the kernel has to do, unless that holds it in the middle of
@@ -29,6 +35,11 @@ impl Members {
         Members { mark, known: RefCell::default() }
     }
 
+    /// The private pidfile that they carry.
+    pub(super) fn mark(&self) -> &Path {
+        &self.mark
+    }
+
     /// All that live now. Looks through the whole system: the daemon is a child of the child that was spawned.
     ///
     /// Nobody is believed only at the second look: the child may end, its daemon just forked, between the listing of the
@@ -44,12 +55,27 @@ impl Members {
             // Opened first, looked at then: what carries the mark now is what was opened.
             if !known
                 && let Ok(process) = Process::open(pid)
-                && process.cmdline().is_ok_and(|line| line.iter().any(|word| word == self.mark.as_os_str()))
+                && self.is_marked(&process)
+                && self.is_one_of_us(&process)
             {
                 self.known.borrow_mut().push(Rc::new(process));
             }
         }
         self.known.borrow().iter().filter(|member| member.is_alive()).cloned().collect()
+    }
+
+    fn is_marked(&self, process: &Process) -> bool {
+        let line = process.cmdline().ok().and_then(|words| CommandLine::parse(&words).ok());
+        line.is_some_and(|line| line.pidfile.as_deref() == Some(self.mark.as_os_str()))
+    }
+
+    fn is_one_of_us(&self, process: &Process) -> bool {
+        let is_known = |pid: u32| {
+            pid == process::myself() || self.known.borrow().iter().any(|member| member.pid() == pid)
+        };
+        process.euid().is_ok_and(|euid| euid == privilege::euid())
+            || process.parent().is_ok_and(is_known)
+            || self.written().contains(&process.pid())
     }
 
     /// Waits for those that are ending and can't be told apart any more: one of them may be a member, and hold its sockets

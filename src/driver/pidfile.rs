@@ -3,7 +3,7 @@
 //! Called by `reload` and `start`, also for `--dry-run`, before anything is touched; and by `stop`, after it.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::core::input::Refusal;
 use crate::haproxy::pidfile;
@@ -72,9 +72,12 @@ pub(super) fn forget_stale(path: &Path, request: &Request) -> Option<String> {
 
 /// Whether it runs a program that is called as HAProxy is, or as the one that was asked for.
 pub(super) fn is_haproxy(process: &Process, request: &Request) -> bool {
-    let exe = process.identity().exe.file_name();
-    let asked = request.haproxy.as_ref().and_then(|path| path.file_name());
-    exe.is_some() && (exe == Some(OsStr::new("haproxy")) || exe == asked)
+    let exe = &process.identity().exe;
+    let is_called_so = |name: &OsStr| name.as_encoded_bytes().starts_with(b"haproxy");
+    let is_asked_for = |asked: &PathBuf| {
+        asked.file_name() == exe.file_name() || asked.canonicalize().is_ok_and(|asked| asked == *exe)
+    };
+    exe.file_name().is_some_and(is_called_so) || request.haproxy.as_ref().is_some_and(is_asked_for)
 }
 
 /// Writes the pidfile anew if it is not this one that it names: found by other means, it would have to be found so by

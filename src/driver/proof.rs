@@ -34,6 +34,8 @@ const QUESTION: Duration = Duration::from_secs(5);
 const ANSWERS: u32 = 64;
 /// Between two looks for it.
 const APART: Duration = Duration::from_millis(3);
+/// How long one that answers may take to write its pidfile: it is the next thing that is done.
+const WRITES: Duration = Duration::from_secs(3);
 /// How often the pidfile is looked at again that the new one is about to write.
 const PIDFILE_AGAIN: Duration = Duration::from_millis(1);
 /// How often a question is repeated that was not answered as hoped.
@@ -87,6 +89,7 @@ impl Case {
 
     /// It answers with its own pid on its own admin socket: its loop runs.
     async fn live(&self, step: Step) -> Result<(), String> {
+        let mut answered = None;
         loop {
             if let Ok(reply) = admin::ask(&self.admin, "show info", QUESTION).await
                 && let Ok(info) = Info::parse(&reply)
@@ -102,6 +105,14 @@ impl Case {
                 // Up to 3.0 the spawned process writes the pidfile, and its daemon may be quicker than that: the commit
                 // needs what stands in it.
                 if !self.members.written().contains(&info.pid) {
+                    let since = *answered.get_or_insert_with(time::Instant::now);
+                    if since.elapsed() > WRITES {
+                        return Err(format!(
+                            "pid {} answers, and has not written its pid into {}: is the file system full?",
+                            info.pid,
+                            self.members.mark().display()
+                        ));
+                    }
                     time::sleep_until(time::Instant::now() + PIDFILE_AGAIN).await;
                     continue;
                 }

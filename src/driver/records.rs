@@ -5,6 +5,7 @@
 //! the boot id tells.
 
 use std::ffi::OsString;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -338,11 +339,37 @@ pub fn latest(directory: &Path) -> std::io::Result<Option<Account>> {
     Ok(text.rsplit(|byte| *byte == b'\n').find_map(|line| serde_json::from_slice(line).ok()))
 }
 
+/// Variables that differ from shell to shell and from call to call, and say nothing about a configuration.
+const PASSING: [&str; 12] = [
+    "_",
+    "SHLVL",
+    "PWD",
+    "OLDPWD",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "SYSTEMD_EXEC_PID",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "XDG_SESSION_ID",
+    "TERM",
+];
+
+/// The environment as a number: the new one gets it, and a configuration may say `$NAME`.
+fn surroundings() -> u64 {
+    let mut variables: Vec<(OsString, OsString)> =
+        std::env::vars_os().filter(|(name, _)| !PASSING.iter().any(|passing| name == *passing)).collect();
+    variables.sort();
+    let mut hasher = DefaultHasher::new();
+    variables.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What a request asks for, as far as two of them may share one outcome.
 pub fn asked(request: &super::request::Request) -> String {
     let words: Vec<OsString> = request.extra.clone();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:x}",
         request.haproxy,
         request.configs,
         request.pidfile,
@@ -352,6 +379,10 @@ pub fn asked(request: &super::request::Request) -> String {
         request.dwell,
         request.probes,
         request.settle,
-        request.drain
+        request.drain,
+        request.hard_stop_after,
+        request.limits.bound,
+        request.limits.live,
+        surroundings()
     )
 }

@@ -1,6 +1,7 @@
 //! The whole of one `reload`: lock, guard, leftovers, and then the handover.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -265,6 +266,14 @@ impl Held<'_> {
             return Err(Refused::new(Refusal::Usage, "no configuration is known; name one with --config"));
         }
         for path in configs {
+            if path.is_relative() {
+                let why = format!(
+                    "the running HAProxy was started with -f {} and is in a chroot now: what that was seen from can't be \
+                     told; name the configuration with --config",
+                    path.display()
+                );
+                return Err(Refused::new(Refusal::Usage, why));
+            }
             readable(path)?;
         }
         let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
@@ -275,9 +284,14 @@ impl Held<'_> {
 
 /// A configuration that can't be opened is told before a HAProxy is started for it.
 pub(super) fn readable(path: &Path) -> Result<(), Refused> {
-    std::fs::File::open(path).map(drop).map_err(|error| {
-        Refused::new(Refusal::Configuration, format!("configuration {}: {error}", path.display()))
-    })
+    let refuse =
+        |why: &str| Refused::new(Refusal::Configuration, format!("configuration {}: {why}", path.display()));
+    let kind = std::fs::metadata(path).map_err(|error| refuse(&error.to_string()))?.file_type();
+    // To open a FIFO waits for a writer.
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(refuse("it can be read only once, and is read by hareload and by HAProxy; name a file"));
+    }
+    std::fs::File::open(path).map(drop).map_err(|error| refuse(&error.to_string()))
 }
 
 /// Nobody who may not signal it can hand over from it, or stop it.

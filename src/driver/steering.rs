@@ -22,8 +22,9 @@ use crate::os::steer::{self, Share};
 
 use super::watch::until;
 
-/// How long the queues of sockets that are given up may take to run empty; they take as long as one request.
-const NARROWED: Duration = Duration::from_millis(500);
+/// How long the queues of sockets that are given up may take to run empty: as long as the old one needs to be given the
+/// processor. Less than the core gives the step ([`crate::core::plan::Limits::proof`]).
+const NARROWED: Duration = Duration::from_millis(2500);
 
 /// An address with its interface: what makes a group.
 type Group = (SocketAddr, u32);
@@ -211,6 +212,24 @@ async fn empty(inodes: &HashSet<u64>, locals: &[SocketAddr]) -> io::Result<()> {
     })
     .await;
     Ok(())
+}
+
+/// Whether nobody but these two is in their groups.
+///
+/// A socket stays in its group for a moment after its descriptor is gone: the kernel closes it when the thread that closed
+/// the descriptor returns to its program (`task_work_add` in fput, fs/file_table.c), and the sockets of a process that ends
+/// when its memory is freed.
+pub(super) fn are_alone(old: &Side, new: &Side) -> io::Result<bool> {
+    let sizes = sizes()?;
+    let both = old.0.iter().chain(&new.0);
+    let mut known: BTreeMap<Group, HashSet<u64>> = BTreeMap::new();
+    for (group, members) in both {
+        known.entry(*group).or_default().extend(members.iter().map(|member| member.inode));
+    }
+    Ok(known.iter().all(|(group, inodes)| {
+        let size = sizes.get(group).copied().unwrap_or(0);
+        usize::try_from(size).is_ok_and(|size| size <= inodes.len())
+    }))
 }
 
 /// Takes any program off the groups of this side.

@@ -83,6 +83,8 @@ pub(super) async fn choose(
             ),
         ));
     }
+    let stopped =
+        old.processes.iter().find(|process| process.state() == Some('T')).map(|process| process.pid());
     let mut ways = Vec::new();
     let borrowing = can_borrow(old);
     let uneven = borrowing.is_ok() && may_be_uneven(old, texts);
@@ -120,11 +122,15 @@ pub(super) async fn choose(
             Err(_) => {}
         }
     }
-    if extent == Extent::First && !ways.is_empty() && left_behind(old, version.as_ref()).is_none() {
+    if extent == Extent::First
+        && stopped.is_none()
+        && !ways.is_empty()
+        && left_behind(old, version.as_ref()).is_none()
+    {
         ways.truncate(1);
         return Ok(Survey { chosen: ways, admin, version });
     }
-    if matches!(asked, None | Some(Way::Trial)) {
+    if matches!(asked, None | Some(Way::Trial)) && stopped.is_none() {
         match trial(old, &borrowing, version.as_ref()) {
             Ok(chosen) => ways.push(chosen),
             Err(why) if asked.is_some() => {
@@ -135,6 +141,19 @@ pub(super) async fn choose(
             }
             Err(_) => {}
         }
+    }
+    if let Some(pid) = stopped {
+        // It accepts nobody: what is not shared with it, and is sent to it, hangs.
+        let alone =
+            left_behind(old, version.as_ref()).is_some() || asked.is_some_and(|asked| asked != Way::Shared);
+        if ways.is_empty() || alone {
+            let why = format!(
+                "pid {pid} is stopped (SIGSTOP, or a debugger) and would keep whoever is sent to it; only shared sockets can \
+                 be taken from it, and they can't be had; `kill -CONT {pid}` first"
+            );
+            return Err(Refused::new(Refusal::Unsupported, why));
+        }
+        return Ok(Survey { chosen: ways, admin, version });
     }
     // Lossless throughout goes before lossless but for one address.
     if let Some(address) = left_behind(old, version.as_ref())
@@ -235,6 +254,9 @@ fn left_behind(old: &Old, version: Option<&Version>) -> Option<SocketAddr> {
 /// A trial needs sockets of its own beside the old one's, and a way to lose nobody between them.
 fn trial(old: &Old, borrowing: &Result<(), String>, version: Option<&Version>) -> Result<Chosen, String> {
     bears_pause(old, version)?;
+    if old.abstract_sockets {
+        return Err("abstract sockets can't be bound beside the old one's".to_owned());
+    }
     if old.listening.is_empty() {
         return Err("the old one has no TCP listener".to_owned());
     }

@@ -100,23 +100,29 @@ pub fn owned_by(process: &Process) -> io::Result<Vec<(FdSocket, Listener)>> {
     Ok(owned.filter_map(|socket| Some((socket, listeners.get(&socket.inode)?.clone()))).collect())
 }
 
-/// Who has a TCP listener that is in the way of `address`: on the same one, or one of both a wildcard.
+/// Who has a TCP listener that is in the way of each of these: on the same address, or one of both a wildcard.
 ///
-/// Whether they could share it (SO_REUSEPORT, same user) is not asked. Empty also where nothing can be read.
-pub fn holder_of(address: SocketAddr) -> Vec<Holder> {
-    let in_the_way: HashSet<u64> = tcp_listeners()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|listener| match listener.address {
-            Address::Inet(taken) => overlap(taken, listener.v6only, address),
+/// Whether they could share it (SO_REUSEPORT, same user) is not asked. Empty also where nothing can be read. One look at all
+/// processes, however many addresses there are.
+pub fn holders_of(addresses: &[SocketAddr]) -> Vec<Vec<Holder>> {
+    let listeners = tcp_listeners().unwrap_or_default();
+    let in_the_way = |address: &SocketAddr| -> HashSet<u64> {
+        let meets = |listener: &&Listener| match listener.address {
+            Address::Inet(taken) => overlap(taken, listener.v6only, *address),
             Address::Path(_) | Address::Abstract(_) => false,
-        })
-        .map(|listener| listener.inode)
-        .collect();
-    let mut found: Vec<Holder> = holders(&in_the_way).into_values().flatten().collect();
-    found.sort();
-    found.dedup();
-    found
+        };
+        listeners.iter().filter(meets).map(|listener| listener.inode).collect()
+    };
+    let in_the_way: Vec<HashSet<u64>> = addresses.iter().map(in_the_way).collect();
+    let holders = holders(&in_the_way.iter().flatten().copied().collect());
+    let of_one = |inodes: HashSet<u64>| {
+        let mut found: Vec<Holder> =
+            inodes.iter().filter_map(|inode| holders.get(inode)).flatten().cloned().collect();
+        found.sort();
+        found.dedup();
+        found
+    };
+    in_the_way.into_iter().map(of_one).collect()
 }
 
 /// Whether two bindings exclude each other, the first of them with what is known of its V6ONLY.
@@ -191,7 +197,7 @@ mod tests {
         };
         assert_eq!(of(&mine(), &both).v6only, Some(false));
         let port = both.local_addr().unwrap().port();
-        let holders = holder_of(SocketAddr::from(([127, 0, 0, 1], port)));
+        let holders = holders_of(&[SocketAddr::from(([127, 0, 0, 1], port))]).remove(0);
         assert_eq!(holders.iter().map(|holder| holder.pid).collect::<Vec<_>>(), [myself()]);
 
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -79,6 +79,9 @@ pub struct StateDir {
     path: PathBuf,
 }
 
+/// In a directory with this bit only the owner of an entry may rename or remove it; inode(7).
+const STICKY: u32 = 0o1000;
+
 impl StateDir {
     /// Checks the directory, after creating it (0700, what leads to it 0755) if it is missing.
     pub fn open(path: &Path) -> Result<StateDir, StateError> {
@@ -109,6 +112,7 @@ impl StateDir {
         if mode & WRITABLE_BY_OTHERS != 0 {
             return Err(StateError::Writable { path: path.to_owned(), mode });
         }
+        is_kept_by(path)?;
         Ok(StateDir { path: path.to_owned() })
     }
 
@@ -156,6 +160,23 @@ impl StateDir {
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Refuses a directory that somebody else could move away: whoever may write to the one above it, unless that is sticky.
+fn is_kept_by(path: &Path) -> Result<(), StateError> {
+    let above = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
+    let Some((above, metadata)) = above.and_then(|above| Some((above.clone(), above.metadata().ok()?)))
+    else {
+        return Ok(());
+    };
+    let (owner, wanted, mode) = (metadata.uid(), privilege::euid(), metadata.mode() & 0o7777);
+    if owner != wanted && owner != 0 {
+        return Err(StateError::WrongOwner { path: above, owner, wanted });
+    }
+    if mode & WRITABLE_BY_OTHERS != 0 && mode & STICKY == 0 {
+        return Err(StateError::Writable { path: above, mode });
+    }
+    Ok(())
 }
 
 /// Where an instance keeps what need not survive a boot: `/run/hareload/<instance>`; without root,

@@ -40,8 +40,8 @@ pub fn account(account: &Account) -> String {
             format!("rolled back after {took}: {serves} goes on serving; {}", cause(outcome))
         }
         Verdict::Unproven => format!(
-            "the new one serves unproven ({}): the old one is gone or did not come back, and {}; put the \
-             configuration right and reload again",
+            "the new one serves unproven ({}): the old one is gone or did not come back, and {}; mend that, and \
+             reload again",
             named(account.serving.as_ref()),
             cause(outcome)
         ),
@@ -162,7 +162,14 @@ fn named(named: Option<&Named>) -> String {
 }
 
 fn cause(outcome: &Outcome) -> String {
-    outcome.cause.as_ref().map_or_else(|| "the cause is not known".to_owned(), why)
+    match &outcome.cause {
+        None => "the cause is not known".to_owned(),
+        // It may have been proven, and ended after that.
+        Some(Cause::Died(failure)) if outcome.verdict == Verdict::Nobody => {
+            format!("the new one ended: {}", failure.why())
+        }
+        Some(cause) => why(cause),
+    }
 }
 
 fn why(cause: &Cause) -> String {
@@ -174,7 +181,7 @@ fn why(cause: &Cause) -> String {
         Cause::NotBound => "the new one was not bound in time (--ready-timeout)".to_owned(),
         Cause::NotProven(step) => format!("the new one did not prove in time that it serves ({step})"),
         Cause::PauseInVain => "pausing the old one did not free what the new one lacks".to_owned(),
-        Cause::Pidfile(why) => format!("the pidfile can't be written: {why}"),
+        Cause::Pidfile(why) => format!("the pidfile was not written: {why}"),
         Cause::Interrupted(signal) => format!("interrupted by signal {signal}"),
         Cause::Crashed => "an earlier hareload had died in the middle".to_owned(),
     }

@@ -1,5 +1,6 @@
 //! What those who were found have: how they were started, and where they listen.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -10,7 +11,7 @@ use crate::os::sockets::{self, Address, Kind};
 
 use super::Old;
 use super::looking::Looking;
-use super::seen::{absolute, is_master, is_paused, settled};
+use super::seen::{absolute, is_master, is_paused, settled, start_directory};
 use crate::driver::records::Listening;
 use crate::driver::request::Refused;
 use crate::driver::sight;
@@ -44,16 +45,30 @@ impl Looking<'_> {
                 ),
             ));
         }
-        let all: Vec<PathBuf> = command.configs.iter().map(|path| absolute(first, path)).collect();
+        let current = self.records.current();
+        let recorded = current.filter(|current| current.processes.iter().any(|known| first.is(known)));
+        let started = match &recorded {
+            // As it was told: one in a chroot can't be asked any more.
+            Some(recorded) => recorded.cwd.clone(),
+            None => start_directory(first),
+        };
+        let seen = |path: &OsString| match (absolute(first, path), &started) {
+            (path, Some(started)) if path.is_relative() => started.join(path),
+            (path, _) => path,
+        };
+        let all: Vec<PathBuf> = command.configs.iter().map(seen).collect();
         let (overlays, configs): (Vec<PathBuf>, Vec<PathBuf>) =
             all.into_iter().partition(|path| path.starts_with(self.state_dir()));
         let number = overlays.first().and_then(|path| {
             path.file_name()?.to_str()?.strip_prefix("gen-")?.strip_suffix(".cfg")?.parse().ok()
         });
-        let cwd = match (&command.workdir, self.records.current()) {
-            (None, Some(current)) if Some(current.number) == number => current.cwd,
-            _ => first.cwd().ok(),
-        };
+        // With a relative -C it has gone on from where it was started, which nobody can tell any more.
+        let relative = command.workdir.as_ref().is_some_and(|workdir| Path::new(workdir).is_relative());
+        if relative && let Some(now) = start_directory(first) {
+            command.workdir = Some(now.into_os_string());
+        }
+        // One that is gone (a release that was cleaned up) is nowhere to start in; without relative paths it does not matter.
+        let cwd = started.filter(|cwd| cwd.is_dir()).or_else(|| Some(PathBuf::from("/")));
         let mut remarks: Vec<String> = adopted.into_iter().collect();
         remarks.extend(processes.iter().filter(|process| process.state() == Some('T')).map(|process| {
             let pid = process.pid();

@@ -9,8 +9,10 @@ use crate::haproxy::pidfile;
 use crate::os::files::{self, FileError};
 use crate::os::process::{self, Process, ProcessError};
 
-use super::Found;
-use super::seen::{absolute, command_of, is_deaf, is_master, of_lost_state, same_file, same_network};
+use super::seen::{
+    absolute, command_of, instance_of, is_deaf, is_master, of_lost_state, same_file, same_network,
+};
+use super::{Found, NOBODY};
 use crate::driver::pidfile::is_haproxy;
 use crate::driver::records::Records;
 use crate::driver::request::{Refused, Request};
@@ -112,6 +114,9 @@ impl Looking<'_> {
 
     /// Why this process is not a HAProxy of this instance; `None` if it is one.
     pub(super) fn stranger(&self, process: &Process) -> Option<String> {
+        if !same_network(process) {
+            return Some("which is in another network namespace; reload it in there".to_owned());
+        }
         if !self.is_haproxy(process) {
             let comm = process.comm().unwrap_or_default();
             return Some(format!("which is {comm} ({}), not HAProxy", process.identity().exe.display()));
@@ -121,7 +126,13 @@ impl Looking<'_> {
         match own {
             Some(own) if same_file(&own, self.pidfile) || own.starts_with(self.state_dir()) => None,
             Some(own) if of_lost_state(&own) => None,
-            Some(own) => Some(format!("a HAProxy that was started with another pidfile, {}", own.display())),
+            Some(own) if own.is_relative() && own.file_name() == self.pidfile.file_name() => None,
+            Some(own) => Some(match instance_of(&own) {
+                Some(instance) => {
+                    format!("the HAProxy of instance {instance}; name it with --instance {instance}")
+                }
+                None => format!("a HAProxy that was started with another pidfile, {}", own.display()),
+            }),
             None if self.is_ours_without_pidfile(process, &command) => None,
             None => Some(
                 "a HAProxy that was started without a pidfile and with another configuration than is asked for; name \
@@ -193,7 +204,7 @@ impl Looking<'_> {
             }
             0 => {
                 let seen = match others.as_slice() {
-                    [] => "no HAProxy listens here".to_owned(),
+                    [] => NOBODY.to_owned(),
                     pids => {
                         format!("no HAProxy with this pidfile or configuration listens (others: {pids:?})")
                     }

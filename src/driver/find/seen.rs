@@ -22,18 +22,25 @@ pub(super) fn command_of(process: &Process) -> Option<CommandLine> {
     CommandLine::parse(&process.cmdline().ok()?).ok()
 }
 
-/// A path of its command line, seen from here.
+/// A path of its command line, seen from here. It stays relative where nobody can tell any more what it was seen from.
 pub(super) fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
     if path.is_absolute() {
         return path.to_owned();
     }
     let workdir = command_of(process).and_then(|command| command.workdir).map(PathBuf::from);
-    let cwd = process.cwd().unwrap_or_else(|_| PathBuf::from("/"));
-    match workdir {
-        Some(workdir) if workdir.is_absolute() => workdir.join(path),
-        _ => cwd.join(path),
+    match (workdir.filter(|workdir| workdir.is_absolute()), start_directory(process)) {
+        (Some(workdir), _) => workdir.join(path),
+        (None, Some(cwd)) => cwd.join(path),
+        (None, None) => path.to_owned(),
     }
+}
+
+/// Where it was started, or where `-C` led it. `None` for one in a chroot: that is where it is now, and a file in there is
+/// not what it has read.
+pub(super) fn start_directory(process: &Process) -> Option<PathBuf> {
+    let in_jail = process.root().is_ok_and(|root| root != Path::new("/"));
+    if in_jail { None } else { process.cwd().ok() }
 }
 
 /// A private pidfile of hareload's whose state directory is gone: the process is known by the real pidfile only.
@@ -41,6 +48,18 @@ pub(super) fn of_lost_state(own: &Path) -> bool {
     let name = own.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let private = name.strip_prefix("gen-").is_some_and(|rest| rest.ends_with(".pid"));
     private && own.parent().is_some_and(|directory| !directory.join("current.json").exists())
+}
+
+/// The instance whose state directory this private pidfile is in: its name is that of the directory.
+pub(super) fn instance_of(own: &Path) -> Option<String> {
+    let name = own.file_name()?.to_str()?;
+    name.strip_prefix("gen-")?.strip_suffix(".pid")?.parse::<u64>().ok()?;
+    let directory = own.parent()?;
+    directory
+        .join("current.json")
+        .exists()
+        .then(|| directory.file_name()?.to_str().map(str::to_owned))
+        .flatten()
 }
 
 pub(super) fn same_file(one: &Path, other: &Path) -> bool {

@@ -13,7 +13,6 @@ use crate::driver::proof::{self, Case};
 use crate::driver::steering::{self, Side};
 use crate::driver::watch;
 use crate::haproxy::handoff::Word;
-use crate::os::files;
 
 use super::Handover;
 
@@ -52,11 +51,11 @@ impl Handover<'_> {
             Action::SteerBack(stands) => self.steer_back(stands),
             Action::ReleaseSteering => {
                 self.drop_proof();
-                self.release();
+                self.release_when_alone().await;
             }
             Action::RenamePidfile => self.rename_pidfile(),
             Action::RestorePidfile => self.restore_pidfile(),
-            Action::RestoreSockets => self.each_kept("put back", files::put_back),
+            Action::RestoreSockets => self.restore_sockets(),
             Action::ForgetSockets => {
                 // The last chance to find the old one by its own socket, and the last moment that it can be asked.
                 if self.request.drain != Drain::Return {
@@ -67,7 +66,7 @@ impl Handover<'_> {
                 if self.old.told_by.is_some() {
                     self.sight = Window::keep(None, self.old_admin().as_deref(), &self.old.processes).await;
                 }
-                self.each_kept("forgotten", files::forget);
+                self.forget_sockets();
             }
             Action::Finish(outcome) => self.outcome = Some(outcome),
         }
@@ -76,6 +75,7 @@ impl Handover<'_> {
     fn start(&mut self, index: usize) {
         let Some(chosen) = self.survey.chosen.get(index).cloned() else { return };
         self.timeline.note("hareload", format!("{}: {}", chosen.way, chosen.reason));
+        self.forget_sockets();
         self.attempt = None;
         self.last_told = None;
         if chosen.steered

@@ -1,13 +1,20 @@
 //! Where new connections go, while both generations have sockets of their own.
 
+use std::time::Duration;
+
+use tokio::time;
+
 use crate::core::action::Stands;
 use crate::core::input::Input;
 use crate::core::phase::Step;
 use crate::core::plan::Way;
 use crate::driver::steering::{self, First, Side};
-use crate::driver::watch::Event;
+use crate::driver::watch::{Event, until};
 
 use super::Handover;
+
+/// How long a socket may be in its group after its descriptor is gone; microseconds, where the processor is free.
+const CLOSING: Duration = Duration::from_secs(2);
 
 impl Handover<'_> {
     /// Both sides as they are now.
@@ -69,8 +76,25 @@ impl Handover<'_> {
         });
     }
 
+    /// The same as [`Handover::release`], once those who have just left are out of the groups: clients would be sent to
+    /// sockets that are about to be closed.
+    pub(super) async fn release_when_alone(&mut self) {
+        if !self.is_steered() {
+            return;
+        }
+        let alone =
+            until(|| self.sides().is_ok_and(|(old, new)| steering::are_alone(&old, &new).unwrap_or(true)));
+        // Somebody else may have come beside us.
+        let _ = time::timeout(CLOSING, alone).await;
+        self.release();
+    }
+
+    fn is_steered(&self) -> bool {
+        self.attempt.as_ref().is_none_or(|attempt| attempt.chosen.steered)
+    }
+
     pub(super) fn release(&mut self) {
-        if !self.attempt.as_ref().is_none_or(|attempt| attempt.chosen.steered) {
+        if !self.is_steered() {
             return;
         }
         if let Ok((old, new)) = self.sides() {

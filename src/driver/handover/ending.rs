@@ -56,6 +56,7 @@ impl Handover<'_> {
         {
             self.notes.push(format!("the record of the new generation can't be written: {error}"));
         }
+        self.forget_sockets();
         self.records.end_journal();
         recover::tidy(self.records);
         let mut unix = self.old.unix.clone();

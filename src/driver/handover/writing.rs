@@ -1,9 +1,12 @@
 //! The files of a handover: the pidfile, whose renaming is the commit, the second names of unix sockets, the journal.
 
+use std::path::Path;
+
 use crate::core::action::Stage;
 use crate::core::input::Input;
 use crate::haproxy::pidfile;
 use crate::os::files::{self, Durability};
+use crate::os::process::Process;
 
 use super::Handover;
 
@@ -17,6 +20,14 @@ impl Handover<'_> {
             return;
         }
         let path = &self.old.pidfile;
+        if let Some(other) = self.overtaken_by(&pids) {
+            let why = format!(
+                "{} names pid {other} meanwhile, a HAProxy that somebody else has started; it was left so",
+                path.display()
+            );
+            self.inputs.push_back(Input::PidfileFailed(why));
+            return;
+        }
         let input = match files::replace(path, pidfile::render(&pids).as_bytes(), Durability::Synced) {
             Ok(()) => {
                 self.timeline.note("hareload", format!("commit: {} names pid {}", path.display(), pids[0]));
@@ -25,6 +36,22 @@ impl Handover<'_> {
             Err(error) => Input::PidfileFailed(error.to_string()),
         };
         self.inputs.push_back(input);
+    }
+
+    /// A HAProxy that is neither the old one nor the new one, and that the pidfile names: a reload of another kind, or of
+    /// another instance with the same pidfile, has come in between.
+    fn overtaken_by(&self, new: &[u32]) -> Option<u32> {
+        let named = files::read_bounded(&self.old.pidfile, pidfile::MAX_BYTES).ok()?;
+        let named = pidfile::parse(&named).ok()?;
+        let others = named.into_iter().filter(|pid| !new.contains(pid) && !self.old.is_member(*pid));
+        let is_haproxy = |pid: &u32| {
+            let exe = Process::open(*pid).ok().map(|process| process.identity().exe.clone());
+            let name = exe.as_deref().and_then(Path::file_name);
+            name.is_some_and(|name| {
+                name.to_string_lossy().starts_with("haproxy") || Some(name) == self.haproxy.file_name()
+            })
+        };
+        others.into_iter().find(is_haproxy)
     }
 
     pub(super) fn restore_pidfile(&mut self) {
@@ -58,14 +85,26 @@ impl Handover<'_> {
         }
     }
 
-    pub(super) fn each_kept(&mut self, what: &str, verb: fn(&files::Kept) -> std::io::Result<()>) {
+    /// The old one's unix sockets have their paths again. Their second names stay until the end: the new one may yet bind.
+    pub(super) fn restore_sockets(&mut self) {
+        let Some(attempt) = &self.attempt else { return };
+        for kept in &attempt.kept {
+            match files::put_back(kept) {
+                Ok(true) => {
+                    self.timeline.note("hareload", format!("unix socket {} put back", kept.path.display()));
+                }
+                Ok(false) => {}
+                Err(error) => self.notes.push(format!("unix socket {}: {error}", kept.path.display())),
+            }
+        }
+    }
+
+    /// The second names are not needed any more.
+    pub(super) fn forget_sockets(&mut self) {
         let Some(attempt) = &mut self.attempt else { return };
         for kept in attempt.kept.drain(..) {
-            match verb(&kept) {
-                Ok(()) => {
-                    self.timeline.note("hareload", format!("unix socket {} {what}", kept.path.display()))
-                }
-                Err(error) => self.notes.push(format!("unix socket {}: {error}", kept.path.display())),
+            if let Err(error) = files::forget(&kept) {
+                self.notes.push(format!("unix socket {}: {error}", kept.path.display()));
             }
         }
     }

@@ -44,7 +44,11 @@ impl Launch {
         if let Some(workdir) = &self.workdir {
             pair(&mut args, "-C", workdir.clone());
         }
-        args.extend(self.kept.iter().chain(&self.extra).cloned());
+        args.extend(self.kept.iter().cloned());
+        // What was added before is kept already.
+        if self.extra.is_empty() || !self.kept.ends_with(&self.extra) {
+            args.extend(self.extra.iter().cloned());
+        }
         args.push("-D".into());
         pair(&mut args, "-p", (&self.pidfile).into());
         if let Some(path) = &self.transfer_from {

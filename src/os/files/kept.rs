@@ -68,16 +68,35 @@ pub fn forget_all_beside(path: &Path) {
     }
 }
 
-/// Gives the socket its path back, over whatever is there now. Done twice it is an error: the link is gone.
-pub fn put_back(kept: &Kept) -> io::Result<()> {
-    fs::rename(&kept.kept, &kept.path)?;
-    // A rename between two names of one file does nothing and leaves both; rename(2).
-    forget(kept)
+/// Gives the socket its path back, over whatever is there now, and keeps the link: who took the path may take it again.
+/// Whether it was needed.
+pub fn put_back(kept: &Kept) -> io::Result<bool> {
+    let inode = |path: &Path| fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    if inode(&kept.path).ok() == Some(inode(&kept.kept)?) {
+        return Ok(false);
+    }
+    let back = back(kept);
+    remove(&back)?;
+    fs::hard_link(&kept.kept, &back)?;
+    fs::rename(&back, &kept.path)?;
+    Ok(true)
 }
 
 /// Removes the link; it is fine if it is gone already.
 pub fn forget(kept: &Kept) -> io::Result<()> {
-    match fs::remove_file(&kept.kept) {
+    remove(&back(kept))?;
+    remove(&kept.kept)
+}
+
+/// The name of a socket on its way back.
+fn back(kept: &Kept) -> PathBuf {
+    let mut name = OsString::from(&kept.kept);
+    name.push(".back");
+    name.into()
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -148,10 +167,15 @@ mod tests {
         drop(UnixListener::bind(&other).unwrap());
         fs::rename(&other, &path).unwrap();
         assert!(UnixStream::connect(&path).is_err());
-        put_back(&kept).unwrap();
+        assert!(put_back(&kept).unwrap());
         UnixStream::connect(&path).unwrap();
         listener.accept().unwrap();
+        assert!(!put_back(&kept).unwrap(), "it has its path");
+        fs::remove_file(&path).unwrap();
+        assert!(put_back(&kept).unwrap(), "it was taken again");
+        forget(&kept).unwrap();
         assert!(put_back(&kept).is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -160,7 +184,8 @@ mod tests {
         let _listener = UnixListener::bind(&path).unwrap();
         let (one, two) = (keep_beside(&path).unwrap().unwrap(), keep_beside(&path).unwrap().unwrap());
         assert_ne!(one.kept, two.kept);
-        put_back(&one).unwrap();
+        assert!(!put_back(&one).unwrap());
+        forget(&one).unwrap();
         forget(&two).unwrap();
         forget(&two).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
