@@ -93,6 +93,7 @@ pub(super) fn page() -> Page {
     environment(&mut page, &all);
     files(&mut page, &all);
     page.heading("EXAMPLES");
+    page.text("What is typed most:");
     for (what, line) in EXAMPLES {
         page.paragraph(what);
         page.example([line]);
