@@ -162,7 +162,7 @@ unpack() { # suite
     for package in "$apt"/cache/*.deb; do
         dpkg-deb --fsys-tarfile "$package" | tar -x -C "$tree" --no-same-owner --exclude='./usr/share' --exclude='./etc'
     done
-    # The package's own init script, for tests/parity.rs; a package without one is no trouble.
+    # The package's own init script and unit, for tests/parity.rs; a package without one is no trouble.
     dpkg-deb --fsys-tarfile "$apt"/cache/haproxy_*.deb | tar -x -C "$tree" --no-same-owner ./etc/init.d/haproxy \
         2>/dev/null || true
     bin=$tree/usr/sbin/haproxy
@@ -173,6 +173,10 @@ unpack() { # suite
     mkdir -p "$new/lib"
     mv "$bin" "$new/haproxy"
     if [ -f "$tree/etc/init.d/haproxy" ]; then mv "$tree/etc/init.d/haproxy" "$new/init-script"; fi
+    local unit
+    for unit in "$tree"/lib/systemd/system/haproxy.service "$tree"/usr/lib/systemd/system/haproxy.service; do
+        if [ -f "$unit" ]; then mv "$unit" "$new/unit"; fi
+    done
     find "$tree" \( -type f -o -type l \) -name '*.so*' -path '*/lib*' -printf '%h\n' | sort -u | while read -r libs; do
         case $libs in */gconv | */audit | */ossl-modules | */engines-*) continue ;; esac
         find "$libs" -maxdepth 1 -name '*.so*' -exec cp -an -t "$new/lib" {} +

@@ -5,8 +5,12 @@
 //! serves and not two, and the pidfile is true.
 #![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
+#[path = "parity/follow.rs"]
+mod follow;
 #[path = "parity/house.rs"]
 mod house;
+#[path = "parity/unit.rs"]
+mod unit;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
@@ -14,6 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
+use follow::FOLLOW;
 use hareload_testkit::anyhow::{Context, Result, bail, ensure};
 use hareload_testkit::caps::{Caps, Need};
 use hareload_testkit::haproxies::{self, Haproxy};
@@ -122,24 +127,26 @@ const INSIDE: &str = "--inside";
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let [first, haproxy, script, state, verb] = words.as_slice()
-        && first == INSIDE
-    {
-        let done = if state == FOLLOW {
-            follow(haproxy.as_ref(), script.as_ref())
-        } else {
-            inside(haproxy.as_ref(), script.as_ref(), state, verb)
-        };
-        return match done {
-            Ok(done) => {
-                println!("{done}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            }
-        };
+    let done = match words.as_slice() {
+        [first, haproxy, script, state, verb] if first == INSIDE => {
+            Some(inside(haproxy.as_ref(), script.as_ref(), state, verb))
+        }
+        [first, way, haproxy, file] if first == FOLLOW => {
+            Some(follow::inside(way, haproxy.as_ref(), file.as_ref()))
+        }
+        [first, words @ ..] if first == unit::SYSTEMCTL => Some(unit::systemctl(words)),
+        _ => None,
+    };
+    match done {
+        Some(Ok(done)) => {
+            print!("{done}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(error)) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
     }
     let caps = Caps::find();
     let theirs = their_script();
@@ -161,9 +168,7 @@ fn main() -> ExitCode {
             (_, None) => caps.trial(&name, &needs, || bail!("no HAProxy")),
         });
     }
-    if let (Some(theirs), Some(haproxy)) = (theirs, haproxy) {
-        trials.push(caps.trial("document::is_followed", &needs, move || followed(&haproxy, &theirs)));
-    }
+    trials.extend(follow::trials(&caps, theirs));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -200,7 +205,7 @@ fn carry_out(haproxy: &Haproxy, script: &Path, state: &State, verb: &str) -> Res
 /// Carries out one verb, inside a house; gives what has come of it, as JSON.
 fn inside(haproxy: &Path, script: &Path, state: &OsStr, verb: &OsStr) -> Result<String> {
     let state = STATES.iter().find(|known| state == known.name).context("no such state")?;
-    let house = House::furnish(haproxy, script, Path::new(HARELOAD))?;
+    let house = House::furnish(haproxy, Path::new(HARELOAD), &[(script, SCRIPT)])?;
     let stranger = (state.make)(&house)?;
     let result = house.run(SCRIPT, &[verb.to_str().context("no verb")?])?;
     let seen = house.settled()?;
@@ -277,89 +282,6 @@ fn never_worse(state: &State, verb: &str, their: &Done, our: &Done) -> Result<()
         ours.pidfile
     );
     Ok(())
-}
-
-/// The word in place of a state with which the document is followed.
-const FOLLOW: &str = "--follow";
-
-fn followed(haproxy: &Haproxy, theirs: &Path) -> Result<()> {
-    let words = [INSIDE.as_ref(), haproxy.path.as_os_str(), theirs.as_os_str(), FOLLOW.as_ref(), "".as_ref()];
-    outside(&words)?.expect_code(0).map(drop)
-}
-
-/// Does what the document says, word by word, inside a house.
-fn follow(haproxy: &Path, theirs: &Path) -> Result<String> {
-    let text = fs::read_to_string(DOCUMENT)?;
-    let blocks: Vec<&str> =
-        text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let [look, divert, reload, back, by_hand, instead] = blocks[..] else {
-        bail!("{} blocks in the document", blocks.len())
-    };
-    let house = House::furnish(haproxy, theirs, Path::new(HARELOAD))?;
-    let debians = fs::read(SCRIPT)?;
-    fs::write("/etc/default/haproxy", "EXTRAOPTS=\"-de -m 512\"\n")?;
-    let root = env!("CARGO_MANIFEST_DIR");
-    let shell = |block: &str| {
-        let result = house.run("sh", &["-ec", &format!("cd {root}\n{block}")])?;
-        result.expect_code(0).with_context(|| format!("following {block}"))
-    };
-    let serves = |marker: &str| {
-        let seen = house.settled()?;
-        let alone = seen.serves.len() == 1 && seen.serves.contains(marker);
-        ensure!(
-            alone && seen.pidfile == Pidfile::True && seen.processes == 1,
-            "instead of {marker}: {seen:?}"
-        );
-        Ok(())
-    };
-    let given = |words: &str| {
-        let line = fs::read(format!("/proc/{}/cmdline", fs::read_to_string(PIDFILE)?.trim()))?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        ensure!(line.matches(words).count() == 1, "not once {words:?}: {line}");
-        Ok(())
-    };
-
-    // From the init script.
-    house.configure("first", "")?;
-    house.run(SCRIPT, &["start"])?.expect_code(0)?;
-    serves("first")?;
-    house.configure("second", "")?;
-    let told = shell(look)?.stdout;
-    let origin =
-        |line: &str| line.starts_with("options") && line.ends_with("-de -m 512  (/etc/default/haproxy)");
-    ensure!(told.lines().any(origin) && told.contains("would hand over"), "{told}");
-    serves("first")?;
-    shell(divert)?;
-    serves("first")?;
-    shell(reload)?;
-    serves("second")?;
-    given("-de -m 512")?;
-    house.configure("third", "")?;
-    shell(reload)?;
-    given("-de -m 512")?;
-    // What is taken out of the file is not kept.
-    fs::write("/etc/default/haproxy", "EXTRAOPTS=\"-m 513\"\n")?;
-    shell(reload)?;
-    given("-m 513")?;
-    serves("third")?;
-    shell(back)?;
-    ensure!(fs::read(SCRIPT)? == debians, "the package's script is not back");
-    house.configure("fourth", "")?;
-    house.run(SCRIPT, &["reload"])?.expect_code(0)?;
-    serves("fourth")?;
-    house.run(SCRIPT, &["stop"])?.expect_code(0)?;
-    ensure!(house.settled()?.processes == 0, "somebody is left");
-
-    // From what was made by hand.
-    house.configure("fifth", "")?;
-    house.start()?;
-    house.configure("sixth", "")?;
-    shell(by_hand)?;
-    serves("sixth")?;
-    house.configure("seventh", "")?;
-    shell(instead)?;
-    serves("seventh")?;
-    Ok(String::new())
 }
 
 /// No row of the document is about something that is not tried.

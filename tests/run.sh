@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf 'run: %s\n' "$*" >&2; }
 
 # What the tests call, and the package that has it.
-declare -A packages=([ip]=iproute2 [patchelf]=patchelf [cc]=gcc [keepalived]=keepalived)
+declare -A packages=([ip]=iproute2 [patchelf]=patchelf [cc]=gcc [keepalived]=keepalived [groff]=groff-base)
 missing=()
 for tool in "${!packages[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")

@@ -4,6 +4,7 @@
 mod check;
 mod gen_;
 mod history;
+mod man;
 mod options;
 mod output;
 mod reload;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::core::exit;
 use crate::core::plan::Way;
 use crate::driver::request::Probe;
 
@@ -18,10 +19,7 @@ use crate::driver::request::Probe;
     long_about = "hareload replaces a running HAProxy with a new one. The new one must prove that it serves before \
                   the old one is told to leave; if it can't, the old one goes on as if nothing had happened. It \
                   stands in place of the init script too.",
-    after_help = "Exit codes: 0 done, 2 usage, 3 unsupported, 4 privilege, 5 HAProxy not installed, 6 configuration \
-                  refused, 7 not running, 150 rolled back (the old one serves), 151 nobody can be shown to serve, 152 \
-                  another handover holds the lock, 153 reloaded but the old one still drains, 154 the new one serves \
-                  unproven.",
+    after_help = exit_codes(&exit::ALL),
     max_term_width = 100
 )]
 pub struct Cli {
@@ -45,8 +43,8 @@ pub enum Command {
     Reload(ReloadArgs),
     /// The same as reload, under the name that init scripts have for it
     ForceReload(ReloadArgs),
-    /// Show who serves, who drains, and what a reload would do; LSB's exit codes: 0 runs, 1 dead with a pidfile, 3 does
-    /// not run, 4 can't be told
+    /// Show who serves, who drains, and what a reload would do
+    #[command(after_help = exit_codes(&exit::status::ALL))]
     Status(StatusArgs),
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
@@ -105,13 +103,14 @@ pub struct Turn {
 /// The HAProxy that is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Target {
-    /// Configuration file or directory, as for HAProxy [default: what the running one was given]
+    /// Configuration file or directory, as for HAProxy (repeatable) [default: what the running one was given; for a start
+    /// /etc/haproxy/haproxy.cfg]
     #[arg(short = 'f', long, value_name = "FILE", env = "HARELOAD_CONFIG", value_delimiter = ':')]
     pub config: Vec<PathBuf>,
     /// The pidfile that names the running HAProxy [default: /run/haproxy.pid]
     #[arg(short, long, value_name = "FILE", env = "HARELOAD_PIDFILE")]
     pub pidfile: Option<PathBuf>,
-    /// The HAProxy to start [default: the program of the running one]
+    /// The HAProxy to start [default: the program of the running one; for a start /usr/sbin/haproxy]
     #[arg(long, value_name = "BIN", env = "HARELOAD_HAPROXY")]
     pub haproxy: Option<PathBuf>,
     /// The distribution's own file with CONFIG= and EXTRAOPTS= [default: /etc/default/haproxy, or
@@ -158,7 +157,7 @@ pub struct Asked {
     /// What must work before the commit: http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND (repeatable)
     #[arg(long, value_name = "WHAT", value_parser = probe)]
     pub probe: Vec<Probe>,
-    /// How long health checks are given before the backends are compared with the old one's [default: 0s: they are not]
+    /// How long health checks are given before the backends are compared with the old one's [default: 0s, and they are not]
     #[arg(long, value_name = "DURATION", env = "HARELOAD_SETTLE", value_parser = duration)]
     pub settle: Option<Duration>,
     /// How long the new one may take to bind, and again to answer [default: 60s to bind, 10s to answer]
@@ -350,15 +349,15 @@ pub struct HistoryArgs {
 /// What can be generated.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Gen {
-    /// The man pages, into a directory
+    /// The man pages, into `man8` and `man5` of a directory
     Man {
-        /// Where to put them.
+        /// Where to put them, such as /usr/local/share/man
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
     /// The completions of a shell, on stdout
     Completions {
-        /// The shell.
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
@@ -400,6 +399,12 @@ impl WayWord {
             WayWord::Pause => Some(Way::Pause),
         }
     }
+}
+
+/// What the help says about exit codes.
+fn exit_codes(all: &[(u8, &str, &str)]) -> String {
+    let lines: String = all.iter().map(|(code, _, meaning)| format!("\n  {code:>3}  {meaning}")).collect();
+    format!("Exit codes:{lines}")
 }
 
 /// Reads `1m30s`, `200ms`, `0s`.

@@ -2,6 +2,7 @@
 //! process, then defaults.
 
 mod distribution;
+pub(super) mod file;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum as _};
-use serde::Deserialize;
 
 use crate::core::plan::{AfterDrain, Drain, Limits};
 use crate::driver::find::DEFAULT_PIDFILE;
@@ -20,50 +20,12 @@ use crate::os::state;
 
 use distribution::Distribution;
 
-use super::options::{Asked, Form, WayWord, duration, probe};
+use super::options::{Asked, Form, WayWord, probe};
 
-/// Where the settings are, unless `--settings` says otherwise.
-const FILE: &str = "/etc/hareload/hareload.toml";
 /// How long `--wait` waits.
 const WAIT: Duration = Duration::from_secs(300);
 /// How long another handover is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The settings file. What it does not know is an error: a typo must not be a default.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct File {
-    config: Vec<PathBuf>,
-    pidfile: Option<PathBuf>,
-    haproxy: Option<PathBuf>,
-    instance: Option<String>,
-    state_dir: Option<PathBuf>,
-    history_dir: Option<PathBuf>,
-    defaults_file: Option<PathBuf>,
-    lock_timeout: Option<Text>,
-    output: Option<Form>,
-    handover: Option<WayWord>,
-    trial: Option<Text>,
-    probe: Vec<String>,
-    settle: Option<Text>,
-    ready_timeout: Option<Text>,
-    wait: Option<bool>,
-    drain_timeout: Option<Text>,
-    hard_stop_after: Option<Text>,
-}
-
-/// A duration in the settings file.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-struct Text(Duration);
-
-impl TryFrom<String> for Text {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Text, String> {
-        duration(&text).map(Text)
-    }
-}
 
 /// One setting, as `hareload settings` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -112,7 +74,7 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
     };
     let target = &args.target;
     let place = &target.place;
-    let (path, file) = read(place.settings.as_deref())?;
+    let (path, file) = file::read(place.settings.as_deref())?;
     let mut list = Listing { matches, file: path, listed: Vec::new() };
     argv::validate_extra(&args.extra).context("options for HAProxy")?;
 
@@ -207,17 +169,6 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
 /// A program is a path, or a name that is looked up.
 fn program(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(if path.components().count() > 1 { std::path::absolute(path)? } else { path.to_owned() })
-}
-
-fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
-    let path = named.map_or_else(|| FILE.into(), Path::to_owned);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("settings file {}", path.display())),
-    };
-    let file = toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?;
-    Ok((path, file))
 }
 
 struct Listing<'a> {

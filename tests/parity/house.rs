@@ -19,7 +19,7 @@ use hareload_testkit::waiting::until;
 use hareload_testkit::{http, sockets};
 
 /// By when a command has ended: an init script waits 5 s for each process, hareload 10 s for connections.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long nothing may change before it counts as what is left: a HAProxy that retires without connections leaves
 /// within milliseconds, one that was paused for 2 s in vain gives up after that.
@@ -30,6 +30,9 @@ const PORT: u16 = 8080;
 
 /// How many clients ask who serves, each over a connection of its own.
 const CLIENTS: usize = 6;
+
+/// What init systems look for programs in.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(crate) const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 pub(crate) const PIDFILE: &str = "/run/haproxy.pid";
@@ -76,14 +79,17 @@ pub(crate) fn outside(words: &[&OsStr]) -> Result<RunResult> {
 }
 
 impl House {
-    /// Furnishes it with this init script, and with HAProxy and hareload where packages would put them.
-    pub(crate) fn furnish(haproxy: &Path, script: &Path, hareload: &Path) -> Result<House> {
+    /// Furnishes it with HAProxy and hareload where packages would put them, and with these files, that can be run.
+    pub(crate) fn furnish(haproxy: &Path, hareload: &Path, files: &[(&Path, &str)]) -> Result<House> {
         ensure!(std::process::id() < 10, "this is no house: it would be the machine itself");
         let netns = Netns::enter()?;
         // Any directory that nothing here needs.
         let scratch = PathBuf::from("/mnt");
         // Read before /etc is another.
-        let script = fs::read(script).with_context(|| format!("{}", script.display()))?;
+        let read = |(from, to): &(&Path, &str)| {
+            Ok((fs::read(from).with_context(|| format!("{}", from.display()))?, PathBuf::from(to)))
+        };
+        let files = files.iter().map(read).collect::<Result<Vec<_>>>()?;
         mount(&["-t", "tmpfs", "house", path(&scratch)?])?;
         for (name, place) in [("etc", "/etc"), ("sbin", "/usr/sbin"), ("lib", "/var/lib")] {
             let (upper, work) = (scratch.join(name), scratch.join(format!("{name}.work")));
@@ -103,7 +109,9 @@ impl House {
                 fs::write(&path, text + line)?;
             }
         }
-        for directory in ["/etc/haproxy", "/etc/default", "/etc/init.d", "/var/lib/hareload"] {
+        for directory in
+            ["/etc/haproxy", "/etc/default", "/etc/init.d", "/etc/systemd/system", "/var/lib/hareload"]
+        {
             if Path::new(directory).exists() {
                 fs::remove_dir_all(directory)?;
             }
@@ -114,8 +122,10 @@ impl House {
         let _ = fs::remove_file(PROGRAM);
         fs::copy(haproxy, PROGRAM)?;
         fs::copy(hareload, "/usr/local/sbin/hareload")?;
-        fs::write(SCRIPT, script)?;
-        fs::set_permissions(SCRIPT, fs::Permissions::from_mode(0o755))?;
+        for (text, path) in files {
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
         fs::create_dir("/run/haproxy")?;
         fs::write("/etc/default/haproxy", "# as Debian has it\n#EXTRAOPTS=\"-de -m 16\"\n")?;
         Ok(House { _netns: netns })
@@ -134,7 +144,7 @@ impl House {
 
     /// Starts HAProxy as the haproxy package's script does, and gives its pid.
     pub(crate) fn start(&self) -> Result<u32> {
-        let before = self.haproxies();
+        let before = haproxies();
         self.run(PROGRAM, &["-f", CONFIG, "-D", "-p", PIDFILE])?.expect_code(0)?;
         let new = || self.listening().into_iter().find(|pid| !before.contains(pid));
         until(DEADLINE, "HAProxy to listen", new)
@@ -150,9 +160,13 @@ impl House {
 
     /// Runs a command as an init system does: with nothing of the caller's environment.
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> Result<RunResult> {
+        self.run_with(PATH, program, args)
+    }
+
+    /// The same with another `PATH`.
+    pub(crate) fn run_with(&self, path: &str, program: &str, args: &[&str]) -> Result<RunResult> {
         let mut command = Command::new(program);
-        command.args(args).current_dir("/").env_clear();
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(args).current_dir("/").env_clear().env("PATH", path);
         command.stdin(Stdio::null());
         process::run(command, DEADLINE)
     }
@@ -186,25 +200,25 @@ impl House {
             None if listening.is_empty() => Pidfile::None,
             None => Pidfile::Missing,
         };
-        Seen { serves, pidfile, processes: self.haproxies().len() }
-    }
-
-    /// The HAProxies in this house.
-    pub(crate) fn haproxies(&self) -> Vec<u32> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let here = |pid: &u32| {
-            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-            let program = program.to_string_lossy();
-            program.trim_end_matches(" (deleted)") == PROGRAM
-        };
-        pids.filter(here).collect()
+        Seen { serves, pidfile, processes: haproxies().len() }
     }
 
     fn listening(&self) -> Vec<u32> {
         let listens = |pid: &u32| sockets::listening(*pid).is_ok_and(|held| !held.is_empty());
-        self.haproxies().into_iter().filter(listens).collect()
+        haproxies().into_iter().filter(listens).collect()
     }
+}
+
+/// The HAProxies in this house.
+pub(crate) fn haproxies() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let here = |pid: &u32| {
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let program = program.to_string_lossy();
+        program.trim_end_matches(" (deleted)") == PROGRAM
+    };
+    pids.filter(here).collect()
 }
 
 fn path(path: &Path) -> Result<&str> {

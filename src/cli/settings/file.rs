@@ -1,0 +1,116 @@
+//! The settings file: its keys, each with an example, and how it is read.
+//!
+//! What a key means is the help of the option of the same name. Called by the settings, and by the man page.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::cli::options::{Form, WayWord, duration};
+
+/// Where the settings are, unless `--settings` says otherwise.
+pub(in crate::cli) const PATH: &str = "/etc/hareload/hareload.toml";
+
+/// Every key with a value that it can have.
+pub(in crate::cli) const EXAMPLES: [(&str, &str); 17] = [
+    ("config", r#"["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d"]"#),
+    ("pidfile", r#""/run/haproxy.pid""#),
+    ("haproxy", r#""/usr/sbin/haproxy""#),
+    ("instance", r#""haproxy""#),
+    ("state-dir", r#""/run/hareload/haproxy""#),
+    ("history-dir", r#""/var/lib/hareload/haproxy""#),
+    ("defaults-file", r#""/dev/null""#),
+    ("lock-timeout", r#""60s""#),
+    ("output", r#""human""#),
+    ("handover", r#""auto""#),
+    ("trial", r#""500ms""#),
+    ("probe", r#"["http://127.0.0.1:80/health=200", "tcp://127.0.0.1:443"]"#),
+    ("settle", r#""2s""#),
+    ("ready-timeout", r#""1m30s""#),
+    ("wait", "true"),
+    ("drain-timeout", r#""10m""#),
+    ("hard-stop-after", r#""1h""#),
+];
+
+/// The settings file. What it does not know is an error: a typo must not be a default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(super) struct File {
+    pub(super) config: Vec<PathBuf>,
+    pub(super) pidfile: Option<PathBuf>,
+    pub(super) haproxy: Option<PathBuf>,
+    pub(super) instance: Option<String>,
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) history_dir: Option<PathBuf>,
+    pub(super) defaults_file: Option<PathBuf>,
+    pub(super) lock_timeout: Option<Text>,
+    pub(super) output: Option<Form>,
+    pub(super) handover: Option<WayWord>,
+    pub(super) trial: Option<Text>,
+    pub(super) probe: Vec<String>,
+    pub(super) settle: Option<Text>,
+    pub(super) ready_timeout: Option<Text>,
+    pub(super) wait: Option<bool>,
+    pub(super) drain_timeout: Option<Text>,
+    pub(super) hard_stop_after: Option<Text>,
+}
+
+/// A duration in the settings file.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Text(pub(super) Duration);
+
+impl TryFrom<String> for Text {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Text, String> {
+        duration(&text).map(Text)
+    }
+}
+
+/// Reads the file that is named, or else the usual one if it is there.
+pub(super) fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
+    let path = named.map_or_else(|| PATH.into(), Path::to_owned);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("settings file {}", path.display())),
+    };
+    let file = toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?;
+    Ok((path, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_an_example_that_is_accepted() {
+        let text: String = EXAMPLES.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let File {
+            config,
+            pidfile: Some(_),
+            haproxy: Some(_),
+            instance: Some(_),
+            state_dir: Some(_),
+            history_dir: Some(_),
+            defaults_file: Some(_),
+            lock_timeout: Some(_),
+            output: Some(_),
+            handover: Some(_),
+            trial: Some(_),
+            probe,
+            settle: Some(_),
+            ready_timeout: Some(_),
+            wait: Some(_),
+            drain_timeout: Some(_),
+            hard_stop_after: Some(_),
+        } = toml::from_str(&text).unwrap()
+        else {
+            panic!("a key without an example: {text}");
+        };
+        assert!(!config.is_empty() && !probe.is_empty());
+    }
+}
