@@ -31,7 +31,7 @@ const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-grou
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 20] = [
+const TESTS: [(&str, Test); 21] = [
     ("a_sound_host_has_notes_only", sound),
     ("the_last_lines_are_those_of_a_dry_run", human),
     ("nothing_is_touched_where_nothing_is_to_be_mended", fix_of_nothing),
@@ -51,6 +51,7 @@ const TESTS: [(&str, Test); 20] = [
     ("a_broken_configuration_is_told", broken),
     ("an_upgrade_is_told", upgrade),
     ("a_state_directory_of_everybody_is_told", state_directory),
+    ("one_in_another_network_namespace_is_told", elsewhere),
     ("systemd_is_asked_and_not_waited_for", systemd),
 ];
 
@@ -599,6 +600,26 @@ fn state_directory(haproxy: &Haproxy) -> Result<()> {
     stage.hareload().run()?.expect_code(4)?;
     fs::remove_dir(&state)?;
     expect_sound(&doctor(&stage)?)
+}
+
+fn elsewhere(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let pid = stage.instance.pid()?;
+    let command = stage.json().verb("doctor").command();
+    let mut outside = Command::new("unshare");
+    outside.arg("--net").arg(HARELOAD).args(command.get_args()).env("HARELOAD_OUTPUT", "json");
+    outside.env("HARELOAD_HISTORY_DIR", stage.instance.dir().join("history"));
+    outside.env("HARELOAD_DEFAULTS_FILE", "/dev/null");
+    let told = of_result(&process::run(outside, DEADLINE)?)?;
+    let found = expect(&told, "error", "other-network")?;
+    let mend = format!("nsenter -t {pid} -n hareload doctor");
+    ensure!(found["mend"].as_str().is_some_and(|said| said.starts_with(&mend)), "{found}");
+    let mut inside = Command::new("nsenter");
+    inside.args(["-t", &pid.to_string(), "-n", HARELOAD]).args(command.get_args());
+    inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let told = of_result(&process::run(inside, DEADLINE)?)?;
+    ensure!(finding(&told, "other-network").is_none(), "{told}");
+    Ok(())
 }
 
 /// A `systemctl` that says this of haproxy.service, and nothing of any other unit.

@@ -2,7 +2,7 @@
 //!
 //! It takes no lock, writes nothing and signals nobody unless it is asked to fix; it needs no HAProxy that runs, and no
 //! root for what everybody may see. Called by the command line. One module an area; what they look at together is the
-//! [`patient`](Patient).
+//! `patient`.
 
 use std::path::PathBuf;
 

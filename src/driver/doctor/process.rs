@@ -93,6 +93,14 @@ fn of_the_old(patient: &Patient<'_>) -> Vec<Diagnosis> {
             let stopped = Diagnosis::new(Level::Warning, Area::Process, "stopped", what, why);
             findings.push(stopped.mend(format!("kill -CONT {pid}")));
         }
+        if is_elsewhere(process) {
+            let what = format!("pid {pid} serves in another network namespace than this shell's");
+            let why = "a reload from here starts the next one in this one, and tells the one that serves there to leave";
+            let mend = format!(
+                "nsenter -t {pid} -n hareload doctor, and the same for a reload; or in its container"
+            );
+            findings.push(error("other-network", &what, why).mend(mend));
+        }
         findings.extend(supervised(patient, process));
     }
     findings
