@@ -123,8 +123,11 @@ fn standalone(facts: &Facts, unit: &Unit) -> Vec<Diagnosis> {
             }
         };
         let why = "a reload by systemctl is none of hareload's, and has none of its safeguards";
-        let mend =
-            "ExecReload=hareload reload, in a drop-in (systemctl edit), once the unit is otherwise right";
+        let mend = format!(
+            "an empty ExecReload= and then ExecReload=hareload reload, in a drop-in (systemctl edit {}), once the unit is \
+             otherwise right",
+            unit.id
+        );
         findings.push(finding(Level::Warning, "unit-reloads-otherwise", what, why).mend(mend));
     }
     if unit.restart == "no" && !unit.remains {
