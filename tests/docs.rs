@@ -12,9 +12,11 @@ use hareload::core::outcome::{Cause, Outcome, Rest, Tried, Verdict};
 use hareload::core::phase::Step;
 use hareload::core::plan::Way;
 use hareload::driver::check::{Checked, Finding, Level};
+use hareload::driver::doctor::{Area, CODES, Diagnosis, Examination};
 use hareload::driver::intention::{Intended, Intention};
 use hareload::driver::readings::{Change, How};
 use hareload::driver::status::{Role, Row, Standing, Status};
+use hareload::haproxy::bugs;
 use hareload::report::{findings, json};
 use serde_json::Value;
 
@@ -50,6 +52,95 @@ fn every_exit_code_of_status_is_listed_as_it_is() {
         .map(|(code, name, meaning)| vec![code.to_string(), (*name).to_owned(), (*meaning).to_owned()])
         .collect();
     assert_eq!(listed, known);
+}
+
+#[test]
+fn every_exit_code_of_doctor_is_listed_as_it_is() {
+    let listed = table(&document("docs/exit-codes.md"), "## Of doctor");
+    let known: Vec<Vec<String>> = exit::doctor::ALL
+        .iter()
+        .map(|(code, name, meaning)| vec![code.to_string(), (*name).to_owned(), (*meaning).to_owned()])
+        .collect();
+    assert_eq!(listed, known);
+    for (code, ..) in exit::doctor::ALL.iter().filter(|(code, ..)| *code != exit::DONE) {
+        assert!(!exit::ALL.iter().any(|(other, ..)| other == code), "{code} means something else already");
+    }
+}
+
+#[test]
+fn every_name_of_an_examination_is_listed() {
+    let some = || Some("text".to_owned());
+    let finding = Finding {
+        level: Level::Error,
+        code: "master-worker",
+        message: "text".to_owned(),
+        file: some(),
+        line: Some(1),
+        text: some(),
+        cause: "text".to_owned(),
+        mend: some(),
+    };
+    let examination = Examination {
+        instance: "text".to_owned(),
+        pidfile: "text".into(),
+        exit_code: 20,
+        pids: vec![812],
+        running: some(),
+        haproxy: some(),
+        version: some(),
+        findings: vec![Diagnosis { area: Area::Manager, finding, fixable: true }],
+        reload: None,
+        refused: some(),
+        fixed: vec!["text".to_owned()],
+        not_fixed: vec!["text".to_owned()],
+        hidden: vec!["text".to_owned()],
+    };
+    let value: Value = serde_json::from_str(&json::doctor(&examination)).expect("JSON");
+    assert_eq!(value["schema"], "hareload.doctor/1");
+    let mut known = BTreeSet::new();
+    names(&value, "", &mut known);
+    let text = document("docs/json.md");
+    let rows = table(&text, "## hareload.doctor/1");
+    let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(listed, known);
+    for area in [
+        Area::Process,
+        Area::Manager,
+        Area::Kernel,
+        Area::Privileges,
+        Area::Version,
+        Area::Pidfile,
+        Area::Configuration,
+        Area::Listeners,
+        Area::AdminSocket,
+        Area::Limits,
+        Area::Leftovers,
+    ] {
+        assert_eq!(serde_json::to_value(area).ok().as_ref().and_then(Value::as_str), Some(area.name()));
+        assert!(text.contains(&format!("`{}`", area.name())), "{} is not explained", area.name());
+    }
+}
+
+#[test]
+fn every_finding_of_doctor_is_listed() {
+    let text = document("docs/operations.md");
+    let rows = table(&text, "## Asking the doctor");
+    let listed: Vec<(String, Vec<String>)> = rows
+        .iter()
+        .map(|row| {
+            let words =
+                |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+            (words(&row[0]).concat(), words(&row[2]))
+        })
+        .collect();
+    let known: Vec<(String, Vec<String>)> = CODES
+        .iter()
+        .map(|(area, codes)| (area.name().to_owned(), codes.iter().map(|code| (*code).to_owned()).collect()))
+        .collect();
+    assert_eq!(listed, known);
+    for bug in bugs::ALL {
+        assert!(text.contains(&format!("`{}`", bug.name)), "{} is not listed", bug.name);
+    }
 }
 
 #[test]

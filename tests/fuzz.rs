@@ -21,6 +21,7 @@ use hareload::haproxy::overlay::Overlay;
 use hareload::haproxy::runtime::{self, Health, Info, ReplyError, Statistics};
 use hareload::haproxy::version::Version;
 use hareload::haproxy::{config, pidfile};
+use hareload::os::systemd::{self, Unit};
 
 /// How long each target runs unless `HARELOAD_FUZZ_SECONDS` says otherwise.
 const SECONDS: u64 = 1;
@@ -484,6 +485,58 @@ fn a_distributions_file_gives_settings_or_an_error() {
             assert!(configs.chain(said.haproxy).chain(said.pidfile).all(|path| path.is_absolute()));
             // What comes out can be passed on.
             assert_eq!(argv::validate_extra(&said.options.unwrap_or_default()), Ok(()));
+        }
+    });
+}
+
+#[test]
+fn what_systemctl_shows_gives_a_unit_or_none() {
+    let words: [&[u8]; 26] = [
+        b"Id=",
+        b"LoadState=",
+        b"loaded",
+        b"Type=",
+        b"MainPID=",
+        b"PIDFile=",
+        b"ExecStart=",
+        b"ExecReload=",
+        b"Restart=",
+        b"KillMode=",
+        b"SourcePath=",
+        b"RemainAfterExit=yes",
+        b"haproxy.service",
+        b"notify",
+        b"{ path=/usr/sbin/haproxy ; ",
+        b"argv[]=",
+        b"/usr/sbin/haproxy -Ws",
+        b" ; ",
+        b"}",
+        b"\n",
+        b"\\x2d",
+        b"/system.slice/",
+        b"/",
+        b".scope",
+        "\u{202e}".as_bytes(),
+        b"\x1b[2J",
+    ];
+    hostile(&words, |text| {
+        let path = String::from_utf8_lossy(text);
+        if let Some(unit) = systemd::unit_of(&path) {
+            assert_safe(unit);
+            assert!(unit.len() <= 255 && !unit.contains('/') && path.contains(unit));
+        }
+        let Some(unit) = Unit::parse(text) else { return };
+        assert!(!unit.id.is_empty() && unit.load_state == "loaded" && unit.main_pid != Some(0));
+        let commands = unit.start.iter().chain(&unit.reload).flatten();
+        for shown in commands.chain([
+            &unit.id,
+            &unit.kind,
+            &unit.pidfile,
+            &unit.restart,
+            &unit.kill_mode,
+            &unit.source,
+        ]) {
+            assert_safe(shown);
         }
     });
 }

@@ -2,6 +2,7 @@
 //! anyhow.
 
 mod check;
+mod doctor;
 mod gen_;
 mod history;
 mod man;

@@ -48,6 +48,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
+    /// Tell what on this host stands between you and lossless reloads, and what mends it; exit codes: 0 nothing worse than
+    /// a note, 10 a warning, 20 an error
+    Doctor(DoctorArgs),
     /// Finish or undo what a hareload that died has left
     Recover(RecoverArgs),
     /// Show past handovers
@@ -307,6 +310,29 @@ pub struct CheckArgs {
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
+}
+
+/// The options of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// The HAProxy that is meant.
+    #[command(flatten)]
+    pub target: Target,
+    /// What is remembered of it.
+    #[command(flatten)]
+    pub past: Past,
+    /// Whose turn it is, where something is fixed.
+    #[command(flatten)]
+    pub turn: Turn,
+    /// The way that a reload would be asked to take [default: auto]
+    #[arg(long, value_name = "WAY", env = "HARELOAD_HANDOVER")]
+    pub handover: Option<WayWord>,
+    /// Mend what can be mended safely, say what was done, and look again
+    #[arg(long)]
+    pub fix: bool,
+    /// Print nothing, and tell it by the exit code
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// The options of `recover`.

@@ -9,7 +9,7 @@ use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
 use super::options::{Cli, Command};
-use super::{check, gen_, history, output, reload, service, status};
+use super::{check, doctor, gen_, history, output, reload, service, status};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -38,6 +38,7 @@ pub fn main() -> ExitCode {
             Command::Recover(args) => reload::recover(&args, options),
             Command::Status(args) => status::status(&args, options),
             Command::Check(args) => check::check(&args, options),
+            Command::Doctor(args) => doctor::doctor(&args, options),
             Command::History(args) => history::history(&args, options),
             Command::Gen { what } => gen_::generate(&what),
         }

@@ -67,6 +67,23 @@ pub mod status {
     ];
 }
 
+/// The codes of `doctor`, by its worst finding: beyond those of the LSB that other commands have, the worse the larger.
+pub mod doctor {
+    /// Nothing worse than a note.
+    pub const SOUND: u8 = 0;
+    /// A warning.
+    pub const WARNINGS: u8 = 10;
+    /// An error.
+    pub const ERRORS: u8 = 20;
+
+    /// Every code with its name and its meaning, for the documentation and for tests.
+    pub const ALL: [(u8, &str, &str); 3] = [
+        (SOUND, "sound", "nothing worse than a note"),
+        (WARNINGS, "warnings", "a worse way would be taken, a known bug or a risk"),
+        (ERRORS, "errors", "a reload would be refused, can fail, or can lose connections"),
+    ];
+}
+
 impl Outcome {
     /// The exit code that says this.
     pub fn exit_code(&self) -> u8 {

@@ -16,13 +16,13 @@ use crate::haproxy::config::Config;
 use crate::haproxy::version::Version;
 use crate::os::process::Exit;
 
-mod finding;
 mod host;
 mod listening;
 mod verdict;
 
-pub use finding::{Finding, Level};
+pub use super::finding::{Finding, Level};
 pub use verdict::CheckError;
+pub(super) use verdict::version;
 
 /// How many findings are kept of one check.
 const MAX_FINDINGS: usize = 1000;
@@ -86,7 +86,7 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
         Finding::new(Level::Warning, "config-unread", error.to_string(), cause)
     }));
     let config = texts.config_in(inheritance::environment(&request.inherited));
-    let version = verdict::version(request).await;
+    let version = verdict::version(&request.haproxy).await;
     let subject = Subject { request, config: &config, texts: &texts, version: version.as_ref() };
     for finding in host::findings(&subject).into_iter().chain(listening::findings(&subject)) {
         // HAProxy has said it already, in its own words: an unknown user, say

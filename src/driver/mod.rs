@@ -7,9 +7,11 @@
 
 mod attempt;
 pub mod check;
+pub mod doctor;
 pub mod drain;
 mod failure;
 pub mod find;
+mod finding;
 mod handover;
 mod held;
 mod inheritance;

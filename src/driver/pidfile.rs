@@ -82,7 +82,7 @@ pub(super) fn is_haproxy(process: &Process, request: &Request) -> bool {
 
 /// Writes the pidfile anew if it is not this one that it names: found by other means, it would have to be found so by
 /// everybody else too. What was done, or why it could not be.
-pub(super) fn set_right(old: &Old) -> Option<String> {
+pub(super) fn set_right(old: &Old) -> Option<Result<String, String>> {
     let pids = old.named().pids;
     let named = files::read_bounded(&old.pidfile, pidfile::MAX_BYTES).ok();
     let mut named = named.and_then(|bytes| pidfile::parse(&bytes).ok()).unwrap_or_default();
@@ -95,8 +95,8 @@ pub(super) fn set_right(old: &Old) -> Option<String> {
     let path = old.pidfile.display();
     let written = files::replace(&old.pidfile, pidfile::render(&pids).as_bytes(), Durability::Synced);
     Some(match written {
-        Ok(()) => format!("pidfile {path} was written anew: it names pid {pids:?}"),
-        Err(error) => format!("pidfile {path} can't be written: {error}"),
+        Ok(()) => Ok(format!("pidfile {path} was written anew: it names pid {pids:?}")),
+        Err(error) => Err(format!("pidfile {path} can't be written: {error}")),
     })
 }
 

@@ -199,21 +199,21 @@ impl Held<'_> {
     }
 
     fn intend(&self) -> Result<Intention, Refused> {
-        self.intend_from(find::find(self.request, &self.records)?.old()?, Extent::All)
+        self.intend_from(&find::find(self.request, &self.records)?.old()?, Extent::All)
     }
 
     /// What a reload would do about this old one.
-    pub(super) fn intend_from(&self, old: Old, extent: Extent) -> Result<Intention, Refused> {
+    pub(super) fn intend_from(&self, old: &Old, extent: Extent) -> Result<Intention, Refused> {
         old.processes.iter().try_for_each(|process| may_be_told(process))?;
-        let haproxy = self.haproxy(&old)?;
-        let (configs, texts) = self.configs(&old)?;
+        let haproxy = self.haproxy(old)?;
+        let (configs, texts) = self.configs(old)?;
         pidfile::replaceable(&old.pidfile)?;
         self.overlay()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
-        let survey = runtime.block_on(ways::choose(&old, &texts, &self.records, self.request.way, extent))?;
+        let survey = runtime.block_on(ways::choose(old, &texts, &self.records, self.request.way, extent))?;
         let resumes = old.paused.then_some("it is paused, and nobody serves: it would be resumed first");
         let recovers = self.records.journal().map(|_| "an interrupted handover would be recovered first");
         // How a paused one can be handed over shows once it listens.
@@ -226,7 +226,8 @@ impl Held<'_> {
             ways: ways.collect(),
             notes: old
                 .remarks
-                .into_iter()
+                .iter()
+                .cloned()
                 .chain([resumes, recovers].into_iter().flatten().map(str::to_owned))
                 .collect(),
         })
@@ -296,7 +297,7 @@ pub(super) fn readable(path: &Path) -> Result<(), Refused> {
 
 /// Nobody who may not signal it can hand over from it, or stop it.
 pub(super) fn may_be_told(process: &Process) -> Result<(), Refused> {
-    if process.may_be_told() {
+    if process.may_be_signalled() {
         return Ok(());
     }
     let pid = process.pid();

@@ -21,7 +21,7 @@ use super::ways::{Chosen, Survey};
 pub const DEFAULT_CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
 /// Where distributions have HAProxy, for whoever names none; else it is looked up in `PATH`.
-const DEFAULT_HAPROXY: &str = "/usr/sbin/haproxy";
+pub(super) const DEFAULT_HAPROXY: &str = "/usr/sbin/haproxy";
 
 /// Starts HAProxy. It is a success if it runs already.
 pub fn start(request: &Request) -> Account {
@@ -39,7 +39,8 @@ impl Held<'_> {
                 Found::Old(old) => {
                     old.seen()?;
                     let mut old = if old.paused { self.listening().await? } else { *old };
-                    old.remarks.extend(pidfile::set_right(&old));
+                    old.remarks
+                        .extend(pidfile::set_right(&old).map(|done| done.unwrap_or_else(|failed| failed)));
                     Ok(self.unchanged(&old))
                 }
                 Found::Nobody(why) => {

@@ -14,7 +14,7 @@ use crate::core::exit;
 use crate::core::input::Refusal;
 use crate::os::state::{StateDir, StateError};
 
-use super::find::{self, Found};
+use super::find::{self, Found, Old};
 use super::held::Held;
 use super::intention::Intention;
 use super::readings::Change;
@@ -159,6 +159,11 @@ fn without_state(error: &StateError) -> (Standing, Option<String>) {
     (Standing::Unknown, Some(format!("state directory: {error}")))
 }
 
+/// The processes of an instance, one row each.
+pub(super) fn processes(request: &Request, records: &Records<'_>, old: Option<&Old>) -> Vec<Row> {
+    generations::rows(request, records, old, &mut HashMap::new())
+}
+
 /// Looks, and remembers what is needed to tell what has changed until the next look.
 #[derive(Default)]
 pub struct Looker {
@@ -222,7 +227,7 @@ impl Looker {
         }
         status.notes.extend(old.remarks.iter().cloned());
         let held = Held::of("reload", request, state);
-        match held.intend_from(*old, Extent::First) {
+        match held.intend_from(&old, Extent::First) {
             Ok(intention) => status.next = Some(Intention { notes: Vec::new(), ..intention }),
             Err(refused) => status.notes.push(format!("a reload would be refused: {}", refused.why)),
         }

@@ -244,6 +244,12 @@ fn may_be_uneven(old: &Old, texts: &Texts) -> bool {
     several && Side::of(&old.processes).and_then(|side| steering::is_alone(&side)).is_ok()
 }
 
+/// Whether clients can be steered between its sockets and another's.
+pub(super) fn steerable(old: &Old) -> Result<(), String> {
+    can_borrow(old)?;
+    Side::of(&old.processes).and_then(|side| steering::is_alone(&side)).map_err(|error| error.to_string())
+}
+
 /// An address that the new one could not take along, but would bind beside the old one's.
 fn left_behind(old: &Old, version: Option<&Version>) -> Option<SocketAddr> {
     let specific = |address: &SocketAddr| address.is_ipv6() && !address.ip().is_unspecified();

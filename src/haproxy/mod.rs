@@ -8,6 +8,7 @@
 
 pub mod alerts;
 pub mod argv;
+pub mod bugs;
 pub mod config;
 pub mod defaults;
 pub mod environment;

@@ -21,6 +21,8 @@ pub enum Capability {
     SetGid = 6,
     /// Change the user.
     SetUid = 7,
+    /// Bind ports below `net.ipv4.ip_unprivileged_port_start`.
+    BindService = 10,
     /// Address packets to and from anybody.
     NetAdmin = 12,
     /// Change the root directory.
@@ -51,6 +53,19 @@ pub fn most_descriptors() -> Option<u64> {
     }
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
     Some(hard.max(most.unwrap_or(DEFAULT_NR_OPEN)))
+}
+
+/// How many descriptors this process may have now, and at most without CAP_SYS_RESOURCE: its soft and hard limit.
+/// `None` where they can't be read, or there are none.
+pub fn descriptors_of(pid: u32) -> Option<(u64, u64)> {
+    use procfs::process::LimitValue;
+    let process = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?;
+    let limit = process.limits().ok()?.max_open_files;
+    let number = |value| match value {
+        LimitValue::Value(number) => Some(number),
+        LimitValue::Unlimited => None,
+    };
+    Some((number(limit.soft_limit)?, number(limit.hard_limit)?))
 }
 
 /// The address space, in bytes, that a new thread takes for its stack; `None` where it is unlimited or unknown.
@@ -127,6 +142,7 @@ mod tests {
     #[test]
     fn limits_are_plausible() {
         assert!(most_descriptors().is_some_and(|most| most >= 64));
+        assert!(descriptors_of(crate::os::process::myself()).is_some_and(|(soft, hard)| soft <= hard));
         assert!(processors() >= 1);
         assert!(thread_stack().is_none_or(|stack| stack > 4096));
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -159,6 +159,22 @@ fn wait(file: File, patience: Duration) -> io::Result<Option<File>> {
     }
 }
 
+/// Who holds the lock of the instance whose state is in `directory`, by the kernel's table of locks; `None` if nobody does
+/// or the table can't be read. The lock itself is not touched.
+pub fn held(directory: &Path) -> Option<Holder> {
+    let path = directory.join("lock");
+    let inode = std::fs::symlink_metadata(&path).ok()?.ino();
+    // Beside the inode stands the file system's number, which is not that of stat(2) on all of them.
+    let is_it =
+        |lock: &procfs::Lock| matches!(lock.lock_type, procfs::LockType::FLock) && lock.inode == inode;
+    let listed = procfs::locks().is_ok_and(|locks| locks.iter().any(is_it));
+    let mut file =
+        File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path).ok()?;
+    let holder = holder(&mut file);
+    // In a pid namespace the table lacks those whose taker has died (locks_translate_pid, fs/locks.c).
+    (listed || matches!(holder, Holder::Guard { pid: Some(_), .. })).then_some(holder)
+}
+
 fn sign(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
@@ -210,7 +226,9 @@ mod tests {
     #[test]
     fn one_has_it_and_is_named() {
         let room = tempfile::tempdir().unwrap();
+        assert_eq!(held(room.path()), None);
         let lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
+        assert_eq!(held(room.path()), Some(Holder::Taker { pid: process::myself() }));
         for patience in [Duration::ZERO, Duration::from_millis(30)] {
             let busy = Lock::acquire(room.path(), patience).unwrap_err();
             assert!(

@@ -4,12 +4,14 @@
 //! floors; the driver calls it. Each module that needs `unsafe` says so at its own top.
 pub mod admin;
 pub mod borrow;
+pub mod cgroup;
 pub mod clock;
 pub mod exposed;
 pub mod files;
 pub mod guard;
 pub mod herald;
 pub mod host;
+pub mod kernel;
 pub mod lock;
 pub mod privilege;
 pub mod process;
@@ -20,5 +22,6 @@ pub mod spawn;
 pub mod state;
 pub mod steer;
 pub mod sysctl;
+pub mod systemd;
 mod unix_path;
 pub mod usage;

@@ -14,7 +14,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 
 use super::readiness::{self, Waited};
 use identity::{executable, raw, start_ticks, stat, typed};
@@ -145,12 +147,10 @@ impl Process {
         pidfd_send_signal(&self.pidfd, named).map_err(|error| ProcessError::of(pid, error.into()))
     }
 
-    /// Whether we may send it signals; kill(2).
-    pub fn may_be_told(&self) -> bool {
-        raw(self.pid()).is_ok_and(|pid| {
-            let Some(pid) = Pid::from_raw(pid) else { return false };
-            !matches!(rustix::process::test_kill_process(pid), Err(Errno::PERM))
-        })
+    /// Whether we may send it signals: the same user, or CAP_KILL. Nothing is sent.
+    pub fn may_be_signalled(&self) -> bool {
+        let pid = raw(self.pid()).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::PERM))
     }
 
     /// Its command line, one entry an argument; at most 1 MiB of it is read.
@@ -177,6 +177,11 @@ impl Process {
     /// The pid of its parent: 0 if that one is outside our pid namespace.
     pub fn parent(&self) -> io::Result<u32> {
         self.while_alive(|pid| Ok(u32::try_from(stat(pid)?.ppid).unwrap_or(0)))
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> io::Result<u64> {
+        self.while_alive(|pid| Ok(u64::try_from(stat(pid)?.num_threads).unwrap_or(0)))
     }
 
     /// Its effective user id.
@@ -284,7 +289,7 @@ mod tests {
         let process = sleeper();
         let found = Process::find(process.identity()).unwrap();
         assert_eq!(found.identity(), process.identity());
-        assert!(found.is_alive());
+        assert!(found.is_alive() && found.may_be_signalled());
         assert_eq!(found.parent().unwrap(), myself());
         assert_eq!(found.cmdline().unwrap(), ["sleep", "60"]);
         assert_eq!(found.comm().unwrap(), "sleep");

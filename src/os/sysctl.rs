@@ -20,6 +20,11 @@ pub fn nonlocal_bind_v6() -> Option<bool> {
     switch("net/ipv6/ip_nonlocal_bind")
 }
 
+/// `net.ipv4.ip_unprivileged_port_start`: from this port on nobody needs a privilege. `None` where it can't be read.
+pub fn unprivileged_port_start() -> Option<u16> {
+    read("net/ipv4/ip_unprivileged_port_start").ok()?.parse().ok()
+}
+
 /// The running kernel's release, as `uname -r`; empty where it can't be read.
 pub fn kernel_release() -> String {
     read("kernel/osrelease").unwrap_or_default()

@@ -29,6 +29,20 @@ pub fn of(pid: u32) -> Option<Usage> {
     })
 }
 
+/// How much memory a new process of ours could have, in bytes: what the host has left, or what our control groups let us
+/// have if that is less.
+pub fn available_memory() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
+    let myself = Pid::from_u32(super::process::myself());
+    let kind = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[myself]), true, kind);
+    let grouped = system.process(myself).and_then(|process| process.cgroup_limits());
+    let free = system.available_memory();
+    // What is free there leaves out what the kernel would give back: its cache of files counts as used.
+    Some(grouped.map_or(free, |limits| limits.total_memory.saturating_sub(limits.rss).min(free)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +52,6 @@ mod tests {
         let usage = of(crate::os::process::myself()).unwrap();
         assert!(usage.memory > 0 && usage.age != Some(Duration::ZERO));
         assert_eq!(of(u32::MAX >> 1), None);
+        assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

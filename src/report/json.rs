@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::core::account::Account;
+use crate::driver::doctor::Examination;
 use crate::driver::intention::Intention;
 use crate::driver::status::Status;
 
@@ -11,6 +12,9 @@ const INTENTION: &str = "hareload.intention/1";
 
 /// The name and version of the JSON form of a [`Status`].
 const STATUS: &str = "hareload.status/1";
+
+/// The name and version of the JSON form of an [`Examination`].
+const DOCTOR: &str = "hareload.doctor/1";
 
 /// An account as one line of JSON.
 pub fn account(account: &Account) -> String {
@@ -36,4 +40,15 @@ pub fn status(status: &Status) -> String {
         status: &'a Status,
     }
     serde_json::to_string(&Document { schema: STATUS, status }).unwrap_or_default()
+}
+
+/// What stands in the way, as one line of JSON.
+pub fn doctor(examination: &Examination) -> String {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema: &'static str,
+        #[serde(flatten)]
+        examination: &'a Examination,
+    }
+    serde_json::to_string(&Document { schema: DOCTOR, examination }).unwrap_or_default()
 }

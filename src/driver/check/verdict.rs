@@ -2,7 +2,7 @@
 //!
 //! Starts HAProxy with `-c`, waits for its end, and reads what it has printed. Called by [`super::check`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -63,8 +63,8 @@ pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), Check
 }
 
 /// Asks HAProxy for its version; `None` if it does not say.
-pub(super) async fn version(request: &CheckRequest) -> Option<Version> {
-    let (_, output) = run(&Command::new(&request.haproxy).arg("-v")).await.ok()?;
+pub(in crate::driver) async fn version(haproxy: &Path) -> Option<Version> {
+    let (_, output) = run(&Command::new(haproxy).arg("-v")).await.ok()?;
     Version::from_banner(&output).ok()
 }
 

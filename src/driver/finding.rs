@@ -1,6 +1,6 @@
-//! One thing that a check has found, in words that are safe to show.
+//! One thing that was found, in words that are safe to show.
 //!
-//! Pure; made by [`super::verdict`], by [`super::host`] and by the check itself, and printed by the report.
+//! Pure; made by [`super::check`] and [`super::doctor`], and printed by the reports.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ const MAX_TEXT: usize = 2048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// HAProxy would not start, or not serve.
+    /// HAProxy would not start, or not serve; a reload would fail or lose connections.
     Error,
     /// It may not, or not as meant.
     Warning,
@@ -44,7 +44,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(
+    pub(in crate::driver) fn new(
         level: Level,
         code: &'static str,
         message: impl AsRef<str>,
@@ -66,14 +66,14 @@ impl Finding {
         }
     }
 
-    pub(super) fn at(mut self, place: &Place) -> Self {
+    pub(in crate::driver) fn at(mut self, place: &Place) -> Self {
         self.file = Some(place.file.to_string());
         self.line = Some(place.line);
         self
     }
 
     /// A line that may not count is no error.
-    pub(super) fn if_in_effect(mut self, presence: Presence) -> Self {
+    pub(in crate::driver) fn if_in_effect(mut self, presence: Presence) -> Self {
         if presence != Presence::Certain {
             self.level = self.level.max(Level::Warning);
             self.cause.push_str("; the line counts only if HAProxy takes the .if that it depends on");
@@ -81,7 +81,7 @@ impl Finding {
         self
     }
 
-    pub(super) fn mend(mut self, mend: impl AsRef<str>) -> Self {
+    pub(in crate::driver) fn mend(mut self, mend: impl AsRef<str>) -> Self {
         self.mend = Some(sanitise(mend.as_ref().as_bytes(), MAX_TEXT));
         self
     }

@@ -1,0 +1,91 @@
+//! The control groups of a process: who manages it, and how much room it has.
+//!
+//! Reads `/proc/<pid>/cgroup` and `/sys/fs/cgroup`. Called by the doctor. In a container both may show less than there
+//! is; what can't be read is no limit.
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::process::proc_error;
+
+/// Where the controllers are mounted, and version 2 as a whole; cgroups(7).
+const MOUNT: &str = "/sys/fs/cgroup";
+
+/// How far above a process its groups are looked at; systemd's go about six deep.
+const DEEPEST: usize = 64;
+
+/// The path of the group that systemd has put this process into, in its own hierarchy or in that of version 2.
+pub fn path_of(pid: u32) -> io::Result<String> {
+    let groups = groups_of(pid)?;
+    let named = groups.iter().find(|group| group.controllers.iter().any(|name| name == "name=systemd"));
+    let unified = groups.iter().find(|group| group.hierarchy == 0);
+    // Where both are mounted, version 2 may be empty.
+    let best = named.filter(|group| group.pathname != "/").or(unified).or(named);
+    Ok(best.map(|group| group.pathname.clone()).unwrap_or_default())
+}
+
+/// How many more processes and threads our own group may have, the tightest of those around it; `None` without a limit.
+pub fn room_for_threads() -> Option<u64> {
+    let groups = groups_of(super::process::myself()).ok()?;
+    groups
+        .iter()
+        .filter_map(|group| {
+            let version_1 = group.controllers.iter().any(|name| name == "pids");
+            let mount = match (version_1, group.hierarchy) {
+                (true, _) => PathBuf::from(MOUNT).join("pids"),
+                (false, 0) => PathBuf::from(MOUNT),
+                (false, _) => return None,
+            };
+            let below = group.pathname.trim_start_matches('/');
+            mount
+                .join(below)
+                .ancestors()
+                .take(DEEPEST)
+                .take_while(|path| path.starts_with(&mount))
+                .filter_map(room)
+                .min()
+        })
+        .min()
+}
+
+fn room(group: &Path) -> Option<u64> {
+    let most: u64 = read(&group.join("pids.max"))?.parse().ok()?;
+    let now: u64 = read(&group.join("pids.current"))?.parse().ok()?;
+    Some(most.saturating_sub(now))
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn groups_of(pid: u32) -> io::Result<Vec<procfs::ProcessCGroup>> {
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    let process = procfs::process::Process::new(pid).map_err(proc_error)?;
+    Ok(process.cgroups().map_err(proc_error)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_are_in_a_group_or_in_none() {
+        let path = path_of(crate::os::process::myself()).unwrap();
+        assert!(path.is_empty() || path.starts_with('/'), "{path}");
+        assert!(path_of(u32::MAX).is_err());
+        assert!(room_for_threads().is_none_or(|room| room > 0));
+    }
+
+    #[test]
+    fn a_limit_is_what_is_left_of_it() {
+        let group = tempfile::tempdir().unwrap();
+        assert_eq!(room(group.path()), None);
+        std::fs::write(group.path().join("pids.max"), "100\n").unwrap();
+        std::fs::write(group.path().join("pids.current"), "60\n").unwrap();
+        assert_eq!(room(group.path()), Some(40));
+        std::fs::write(group.path().join("pids.max"), "max\n").unwrap();
+        assert_eq!(room(group.path()), None);
+    }
+}
