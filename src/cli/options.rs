@@ -6,6 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod groups;
+mod words;
+
+pub(super) use groups::{Past, Place, State, Target, Turn, Voice};
+pub(super) use words::{duration, probe};
+
 use crate::core::exit;
 use crate::core::plan::Way;
 use crate::driver::request::Probe;
@@ -63,80 +69,6 @@ pub enum Command {
         #[command(subcommand)]
         what: Gen,
     },
-}
-
-/// Which instance, and how results are printed.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Place {
-    /// Name of the instance, where several HAProxies run side by side [default: haproxy]
-    #[arg(long, value_name = "NAME", env = "HARELOAD_INSTANCE")]
-    pub instance: Option<String>,
-    /// File with settings [default: /etc/hareload/hareload.toml]
-    #[arg(long, value_name = "FILE", env = "HARELOAD_SETTINGS")]
-    pub settings: Option<PathBuf>,
-    /// How the result is printed [default: human]
-    #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
-    pub output: Option<Form>,
-}
-
-/// What one hareload leaves to the next.
-#[derive(Clone, Debug, Default, Args)]
-pub struct State {
-    /// Where state is kept [default: /run/hareload/<instance>]
-    #[arg(long, value_name = "DIR", env = "HARELOAD_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-}
-
-/// What is remembered of past handovers.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Past {
-    /// Where the history is kept [default: /var/lib/hareload/<instance>]
-    #[arg(long, value_name = "DIR", env = "HARELOAD_HISTORY_DIR")]
-    pub history_dir: Option<PathBuf>,
-}
-
-/// Only one handover of an instance at a time.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Turn {
-    /// How long to wait for another handover to end [default: 60s]
-    #[arg(long, value_name = "DURATION", env = "HARELOAD_LOCK_TIMEOUT", value_parser = duration)]
-    pub lock_timeout: Option<Duration>,
-}
-
-/// The HAProxy that is meant.
-#[derive(Clone, Debug, Default, Args)]
-pub struct Target {
-    /// Configuration file or directory, as for HAProxy (repeatable) [default: what the running one was given; for a start
-    /// /etc/haproxy/haproxy.cfg]
-    #[arg(short = 'f', long, value_name = "FILE", env = "HARELOAD_CONFIG", value_delimiter = ':')]
-    pub config: Vec<PathBuf>,
-    /// The pidfile that names the running HAProxy [default: /run/haproxy.pid]
-    #[arg(short, long, value_name = "FILE", env = "HARELOAD_PIDFILE")]
-    pub pidfile: Option<PathBuf>,
-    /// The HAProxy to start [default: the program of the running one; for a start /usr/sbin/haproxy]
-    #[arg(long, value_name = "BIN", env = "HARELOAD_HAPROXY")]
-    pub haproxy: Option<PathBuf>,
-    /// The distribution's own file with CONFIG= and EXTRAOPTS= [default: /etc/default/haproxy, or
-    /// /etc/sysconfig/haproxy]
-    #[arg(long, value_name = "FILE", env = "HARELOAD_DEFAULTS_FILE")]
-    pub defaults_file: Option<PathBuf>,
-    /// Where what is known of it lies.
-    #[command(flatten)]
-    pub state: State,
-    /// Which instance it is.
-    #[command(flatten)]
-    pub place: Place,
-}
-
-/// How much is said.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct Voice {
-    /// Show the timeline: who said what, at which millisecond
-    #[arg(short, long)]
-    pub verbose: bool,
-    /// Print nothing but errors
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
 }
 
 /// All that can be settled by a flag, by the environment or by the settings file.
@@ -433,53 +365,6 @@ fn exit_codes(all: &[(u8, &str, &str)]) -> String {
     format!("Exit codes:{lines}")
 }
 
-/// Reads `1m30s`, `200ms`, `0s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as 1m30s, 10s or 200ms"))?;
-    Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
-}
-
-/// Reads a probe.
-pub(super) fn probe(text: &str) -> Result<Probe, String> {
-    let bad = |why: &str| format!("{text:?}: {why}");
-    if let Some(command) = text.strip_prefix("exec:") {
-        return if command.trim().is_empty() {
-            Err(bad("no command"))
-        } else {
-            Ok(Probe::Command(command.to_owned()))
-        };
-    }
-    if let Some(address) = text.strip_prefix("tcp://") {
-        return address
-            .parse()
-            .map(Probe::Tcp)
-            .map_err(|_| bad("an address and a port, as in tcp://127.0.0.1:80"));
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(bad("http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND"));
-    };
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let with_port = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
-    };
-    let address = with_port
-        .parse()
-        .map_err(|_| bad("the host must be an address literal, as in http://127.0.0.1:80/"))?;
-    let (path, status) = match path.rsplit_once('=') {
-        Some((path, status)) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
-            (path, status.parse().ok())
-        }
-        _ => (path, None),
-    };
-    if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-        return Err(bad("a path has no spaces"));
-    }
-    Ok(Probe::Http { address, host: authority.to_owned(), path: path.to_owned(), status })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,26 +394,5 @@ mod tests {
         ] {
             assert_eq!(parse(line).is_ok(), taken, "{line}");
         }
-    }
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        assert!(duration("5").is_err());
-        assert!(duration("-1s").is_err());
-    }
-
-    #[test]
-    fn probes_are_read() {
-        let http = probe("http://127.0.0.1:8080/health?x=1=204").unwrap();
-        let Probe::Http { address, path, status, .. } = http else { panic!("not http") };
-        assert_eq!((address.port(), path.as_str(), status), (8080, "/health?x=1", Some(204)));
-        assert!(matches!(probe("http://[::1]/"), Ok(Probe::Http { .. })));
-        assert!(probe("http://example.org/").is_err());
-        assert!(matches!(probe("tcp://127.0.0.1:25"), Ok(Probe::Tcp(_))));
-        assert!(probe("exec: ").is_err());
-        assert!(probe("nonsense").is_err());
     }
 }

@@ -1,0 +1,78 @@
+//! What is typed as a word and means more: durations and probes.
+
+use std::time::Duration;
+
+use crate::driver::request::Probe;
+
+/// Reads `1m30s`, `200ms`, `0s`.
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as 1m30s, 10s or 200ms"))?;
+    Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// Reads a probe.
+pub(in crate::cli) fn probe(text: &str) -> Result<Probe, String> {
+    let bad = |why: &str| format!("{text:?}: {why}");
+    if let Some(command) = text.strip_prefix("exec:") {
+        return if command.trim().is_empty() {
+            Err(bad("no command"))
+        } else {
+            Ok(Probe::Command(command.to_owned()))
+        };
+    }
+    if let Some(address) = text.strip_prefix("tcp://") {
+        return address
+            .parse()
+            .map(Probe::Tcp)
+            .map_err(|_| bad("an address and a port, as in tcp://127.0.0.1:80"));
+    }
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(bad("http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND"));
+    };
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let with_port = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    let address = with_port
+        .parse()
+        .map_err(|_| bad("the host must be an address literal, as in http://127.0.0.1:80/"))?;
+    let (path, status) = match path.rsplit_once('=') {
+        Some((path, status)) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (path, status.parse().ok())
+        }
+        _ => (path, None),
+    };
+    if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        return Err(bad("a path has no spaces"));
+    }
+    Ok(Probe::Http { address, host: authority.to_owned(), path: path.to_owned(), status })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(duration("5").is_err());
+        assert!(duration("-1s").is_err());
+    }
+
+    #[test]
+    fn probes_are_read() {
+        let http = probe("http://127.0.0.1:8080/health?x=1=204").unwrap();
+        let Probe::Http { address, path, status, .. } = http else { panic!("not http") };
+        assert_eq!((address.port(), path.as_str(), status), (8080, "/health?x=1", Some(204)));
+        assert!(matches!(probe("http://[::1]/"), Ok(Probe::Http { .. })));
+        assert!(probe("http://example.org/").is_err());
+        assert!(matches!(probe("tcp://127.0.0.1:25"), Ok(Probe::Tcp(_))));
+        assert!(probe("exec: ").is_err());
+        assert!(probe("nonsense").is_err());
+    }
+}
