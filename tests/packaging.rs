@@ -90,7 +90,12 @@ fn trials(caps: &Caps) -> Vec<Trial> {
         trial("unit::is_well_formed", &[], &[&pieces::missing_verify()], pieces::verify),
         trial("deb::has_what_it_should", &[], &[&tools], contents::deb),
         trial("deb::lives", &root, &[&tools, &overlay, &packages], installed::try_life),
-        trial("deb::leaves_what_it_can_not_do", &root, &[&tools, &overlay, &packages], installed::try_refused),
+        trial(
+            "deb::leaves_what_it_can_not_do",
+            &root,
+            &[&tools, &overlay, &packages],
+            installed::try_refused,
+        ),
         trial("deb::pieces_are_used", &root, &[&tools, &overlay, &packages], pieces::try_in_root),
         trial(
             "deb::orders_the_boot",

@@ -89,8 +89,21 @@ pub(crate) fn try_booted() -> Result<()> {
     const JOIN: &str = "echo 0 >\"$1\" && shift && exec unshare \"$@\"";
     let mut command = Command::new("sh");
     command.args(["-c", JOIN, "sh", text(&cgroup.0.join("cgroup.procs"))?]);
-    command.args(["--mount", "--pid", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
-    command.arg(std::env::current_exe()?).args([OsStr::new(INSIDE), OsStr::new("boot"), scratch.path().as_os_str()]);
+    command.args([
+        "--mount",
+        "--pid",
+        "--cgroup",
+        "--uts",
+        "--ipc",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
+    command.arg(std::env::current_exe()?).args([
+        OsStr::new(INSIDE),
+        OsStr::new("boot"),
+        scratch.path().as_os_str(),
+    ]);
     let running = Running::start(command)?;
     let result = scratch.path().join(RESULT);
     let said = until(DEADLINE, "the test in the booted root", || fs::read_to_string(&result).ok());
@@ -121,7 +134,8 @@ pub(crate) fn boot(dir: &Path) -> Result<()> {
         text(dir)?
     );
     let variable = |name: &str| std::env::var(name).map(|value| format!("Environment={name}={value}\n"));
-    let more: String = ["CARGO_TARGET_DIR", "HAPROXIES_DIR"].into_iter().filter_map(|name| variable(name).ok()).collect();
+    let more: String =
+        ["CARGO_TARGET_DIR", "HAPROXIES_DIR"].into_iter().filter_map(|name| variable(name).ok()).collect();
     fs::write(format!("/etc/systemd/system/{UNIT}"), unit + &more)?;
     let mut command = Command::new(SYSTEMD);
     command.args(["--system", &format!("--unit={UNIT}"), "--show-status=0", "--log-target=console"]);
@@ -223,7 +237,10 @@ fn a_master_goes_on(booted: &Booted, products: &Products) -> Result<()> {
         booted.configure(marker, "")?;
         booted.ok(line)?;
         booted.serves(marker).with_context(|| line.to_owned())?;
-        ensure!(booted.main_pid()? == master && booted.property("haproxy", "ActiveState")? == "active", "{line}");
+        ensure!(
+            booted.main_pid()? == master && booted.property("haproxy", "ActiveState")? == "active",
+            "{line}"
+        );
     }
     ensure!(booted.handovers() == 0);
     let journal = booted.ok("journalctl --no-pager --unit haproxy")?;
@@ -260,6 +277,14 @@ fn standalone(booted: &Booted) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     ensure!(!status.contains("\nUid:\t0\t"), "{status}");
 
+    // By hand, in another cgroup: systemd follows, and the next one is in the service again.
+    booted.configure("by-hand", "")?;
+    booted.ok("hareload reload")?;
+    let pid = booted.pid()?;
+    until(SOON, "systemd to know it", || (booted.main_pid().ok()? == pid).then_some(()))?;
+    ensure!(booted.property("haproxy", "ActiveState")? == "active");
+    booted.reloads("systemctl reload haproxy", "by-systemd")?;
+
     booted.ok("systemctl status haproxy")?;
     booted.ok("/etc/init.d/haproxy status")?;
     booted.configure("restarted", "")?;
@@ -279,10 +304,9 @@ fn standalone(booted: &Booted) -> Result<()> {
 /// What fails is told, and somebody serves.
 fn failures(booted: &Booted) -> Result<()> {
     let pid = booted.is_well()?;
-    for (global, message) in [
-        ("chroot /srv/no-such-jail", "rolled back after"),
-        ("binnd", "refused, nothing was touched"),
-    ] {
+    for (global, message) in
+        [("chroot /srv/no-such-jail", "rolled back after"), ("binnd", "refused, nothing was touched")]
+    {
         booted.configure("broken", global)?;
         let result = booted.run("systemctl", &["reload", "haproxy"])?;
         ensure!(result.code != 0 && result.stderr.contains("haproxy.service failed"), "{}", result.stderr);
@@ -388,17 +412,15 @@ fn from_nothing(booted: &Booted, products: &Products) -> Result<()> {
 
 /// The drop-in is masked: the package's unit as it was. Then the complete unit, where no package has one.
 fn complete_unit(booted: &Booted) -> Result<()> {
-    booted.sh(
-        "mkdir -p /etc/systemd/system/haproxy.service.d
+    booted.sh("mkdir -p /etc/systemd/system/haproxy.service.d
          ln -s /dev/null /etc/systemd/system/haproxy.service.d/50-hareload.conf
-         systemctl daemon-reload",
-    )?;
-    ensure!(booted.property("haproxy", "Type")? == "notify" && booted.property("haproxy", "PIDFile")?.is_empty());
+         systemctl daemon-reload")?;
+    ensure!(
+        booted.property("haproxy", "Type")? == "notify" && booted.property("haproxy", "PIDFile")?.is_empty()
+    );
     ensure!(booted.property("haproxy", "ExecStart")?.contains("argv[]=/usr/sbin/haproxy -Ws"));
-    booted.sh(
-        "cp /usr/share/doc/hareload/examples/haproxy.service /etc/systemd/system/haproxy.service
-         systemctl daemon-reload",
-    )?;
+    booted.sh("cp /usr/share/doc/hareload/examples/haproxy.service /etc/systemd/system/haproxy.service
+         systemctl daemon-reload")?;
     ensure!(booted.property("haproxy", "FragmentPath")? == "/etc/systemd/system/haproxy.service");
     booted.configure("complete", "")?;
     booted.ok("systemctl start haproxy")?;
@@ -409,5 +431,15 @@ fn complete_unit(booted: &Booted) -> Result<()> {
     ensure!(booted.run("systemctl", &["reload", "haproxy"])?.code != 0);
     booted.serves_now("complete-reloaded")?;
     booted.ok("systemctl stop haproxy")?;
-    booted.nobody_serves()
+    booted.nobody_serves()?;
+
+    // With HAProxy goes hareload, and nobody is left.
+    booted.sh("rm -r /etc/systemd/system/haproxy.service*; systemctl daemon-reload")?;
+    booted.configure("last", "")?;
+    booted.ok("systemctl start haproxy")?;
+    booted.serves_now("last")?;
+    booted.ok("apt-get -q -y purge haproxy")?;
+    booted.nobody_serves()?;
+    ensure!(!Path::new("/usr/sbin/hareload").exists() && !Path::new(SCRIPT).exists());
+    Ok(())
 }

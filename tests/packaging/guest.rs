@@ -51,7 +51,10 @@ impl Guest {
         self.sh("rm -rf /etc/haproxy /etc/hareload /var/lib/hareload /usr/local/sbin/hareload /etc/systemd/system/haproxy*")?;
         self.sh("dpkg-divert --listpackage /etc/init.d/haproxy | grep -q . && exit 1 || exit 0")
             .context("the machine's init script is diverted")?;
-        self.sh(&format!("dpkg --force-confmiss --force-confnew -i {}/*.deb", root::debs("haproxy").display()))?;
+        self.sh(&format!(
+            "dpkg --force-confmiss --force-confnew -i {}/*.deb",
+            root::debs("haproxy").display()
+        ))?;
         fs::remove_file("/usr/sbin/policy-rc.d")?;
         fs::create_dir_all("/run/haproxy")?;
         Ok(())
@@ -97,7 +100,8 @@ impl Guest {
     /// The pid in the pidfile, of a HAProxy that runs.
     pub(crate) fn pid(&self) -> Result<u32> {
         let pid = fs::read_to_string(PIDFILE)?.trim().parse()?;
-        let program = fs::read_link(format!("/proc/{pid}/exe")).with_context(|| format!("pid {pid} is gone"))?;
+        let program =
+            fs::read_link(format!("/proc/{pid}/exe")).with_context(|| format!("pid {pid} is gone"))?;
         ensure!(program.to_string_lossy().contains("haproxy"), "pid {pid} is {}", program.display());
         Ok(pid)
     }

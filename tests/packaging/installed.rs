@@ -127,8 +127,16 @@ pub(crate) fn life(dir: &Path) -> Result<()> {
 /// What has been changed in the root: path and content, but for what dpkg and apt keep for themselves, and the
 /// configuration that the test writes.
 fn changed() -> Result<BTreeMap<String, Option<Vec<u8>>>> {
-    const NOT_OURS: [&str; 8] =
-        ["/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/log", "/etc/haproxy/haproxy.cfg", "/tmp", "/root", "/mnt"];
+    const NOT_OURS: [&str; 8] = [
+        "/var/lib/dpkg",
+        "/var/lib/apt",
+        "/var/cache",
+        "/var/log",
+        "/etc/haproxy/haproxy.cfg",
+        "/tmp",
+        "/root",
+        "/mnt",
+    ];
     let mut found = BTreeMap::new();
     let mut below = vec![Path::new(CHANGED).to_owned()];
     while let Some(directory) = below.pop() {
@@ -186,6 +194,34 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
         guest.ok("apt-get -q -y purge hareload")?;
         ensure!(fs::read(SCRIPT)? == debians && !Path::new(DROP_IN).exists(), "{why}: not undone");
     }
+
+    // So is a service that somebody has made his own.
+    for (file, text) in [
+        (
+            "/etc/systemd/system/haproxy.service",
+            "[Service]\nExecStart=/srv/haproxy -Ws -f /srv/haproxy.cfg\n",
+        ),
+        (
+            "/etc/systemd/system/haproxy.service.d/override.conf",
+            "[Service]\nExecStart=\nExecStart=/srv/haproxy\n",
+        ),
+    ] {
+        fs::create_dir_all("/etc/systemd/system/haproxy.service.d")?;
+        fs::write(file, text)?;
+        let said = guest.install(&products.first)?;
+        ensure!(said.contains("left as it is") && said.contains(file), "{said}");
+        ensure!(fs::read_link(DROP_IN).is_ok() && fs::read(SCRIPT)? == debians, "{file}: overruled");
+        guest.ok("apt-get -q -y purge hareload")?;
+        fs::remove_file(file)?;
+    }
+    // And a script that somebody has changed.
+    let changed = [debians.as_slice(), b"# changed\n"].concat();
+    fs::write(SCRIPT, &changed)?;
+    let said = guest.install(&products.first)?;
+    ensure!(said.contains("changed and is left alone") && fs::read(SCRIPT)? == changed, "{said}");
+    guest.ok("apt-get -q -y purge hareload")?;
+    ensure!(fs::read(SCRIPT)? == changed && !Path::new(THEIRS).exists(), "undone too much");
+    fs::write(SCRIPT, &debians)?;
 
     // Who has diverted the script already keeps it.
     let divert = format!("dpkg-divert --local --rename --divert {THEIRS} --add {SCRIPT}");

@@ -50,12 +50,17 @@ pub(crate) fn verify() -> Result<()> {
     let at = |name: &str| scratch.path().join(name);
     // The programs that the lines name are not installed here.
     let here = |text: &str| text.replace("/usr/lib/hareload/haproxy-service", "/bin/true");
-    let stock = "[Service]\nType=notify\nExecStartPre=/bin/false\nExecStart=/bin/false\nExecReload=/bin/false\n";
+    let stock =
+        "[Service]\nType=notify\nExecStartPre=/bin/false\nExecStart=/bin/false\nExecReload=/bin/false\n";
     let keepalived = "[Service]\nType=notify\nExecStart=/bin/true\n";
     for (unit, text, drop_in) in [
         ("alone/haproxy.service", packaged("systemd/haproxy.service")?, None),
         ("over/haproxy.service", stock.to_owned(), Some("systemd/haproxy.service.d/50-hareload.conf")),
-        ("over/keepalived.service", keepalived.to_owned(), Some("systemd/keepalived.service.d/50-hareload.conf")),
+        (
+            "over/keepalived.service",
+            keepalived.to_owned(),
+            Some("systemd/keepalived.service.d/50-hareload.conf"),
+        ),
     ] {
         let drop_ins = at(&format!("{unit}.d"));
         fs::create_dir_all(&drop_ins)?;
@@ -171,7 +176,10 @@ fn sysctls(guest: &Guest) -> Result<()> {
         let line = format!("{} = 1", name.replace('/', "."));
         let at = text.lines().position(|one| one.trim_start_matches('-') == line);
         let at = at.with_context(|| format!("no {line}"))?;
-        ensure!(text.lines().nth(at - 1).is_some_and(|above| above.starts_with("# ")), "{name} without a reason");
+        ensure!(
+            text.lines().nth(at - 1).is_some_and(|above| above.starts_with("# ")),
+            "{name} without a reason"
+        );
     }
     Ok(())
 }
@@ -186,7 +194,10 @@ fn keepalived(guest: &Guest) -> Result<()> {
             ensure!(!said.contains("disabling") && !said.contains("nsafe"), "{name}: {said}");
         }
         let text = fs::read_to_string(&file)?;
-        ensure!(text.contains("notify_master \"/usr/bin/systemctl reload-or-restart haproxy.service\""), "{name}");
+        ensure!(
+            text.contains("notify_master \"/usr/bin/systemctl reload-or-restart haproxy.service\""),
+            "{name}"
+        );
     }
     Ok(())
 }
@@ -198,7 +209,9 @@ pub(crate) fn boot_order(dir: &Path) -> Result<()> {
     guest.configure("first", "")?;
     guest.install(&products.first)?;
     let header = fs::read_to_string(SCRIPT)?;
-    ensure!(header.contains("X-Start-Before:    keepalived") && header.contains("X-Stop-After:      keepalived"));
+    ensure!(
+        header.contains("X-Start-Before:    keepalived") && header.contains("X-Stop-After:      keepalived")
+    );
     guest.sh(&format!("dpkg -i {}/*.deb", root::debs("insserv").display()))?;
     // Only these two, whatever the machine has besides.
     guest.sh("cd /etc/init.d && for script in *; do case $script in haproxy | keepalived | README) ;; *) rm $script;; esac; done")?;

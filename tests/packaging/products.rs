@@ -43,7 +43,10 @@ pub(crate) struct Products {
 /// Builds the packages, unless another test has.
 pub(crate) fn packages() -> Result<&'static Products> {
     static BUILT: OnceLock<Result<Products, String>> = OnceLock::new();
-    BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).as_ref().map_err(|error| anyhow!("{error}"))
+    BUILT
+        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|error| anyhow!("{error}"))
 }
 
 fn build() -> Result<Products> {

@@ -43,7 +43,8 @@ pub(crate) fn missing_overlay() -> Option<String> {
         return Some("no overlay over /".to_owned());
     }
     let device = |path: &str| fs::metadata(path).map(|found| found.dev()).ok();
-    let whole = ["/etc", "/usr", "/usr/share", "/var", "/var/lib"].iter().all(|path| device(path) == device("/"));
+    let whole =
+        ["/etc", "/usr", "/usr/share", "/var", "/var/lib"].iter().all(|path| device(path) == device("/"));
     (!whole).then(|| "/ is several file systems".to_owned())
 }
 
