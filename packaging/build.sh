@@ -82,6 +82,13 @@ stage() {
     printf 'hareload (%s-%s) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- %s  %s\n' "$version" "$revision" \
         "$maintainer" "$(date -R -u -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}")" \
         >"$stage/changelog.Debian"
+    # Debian has the Apache License on every machine.
+    {
+        printf 'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\nUpstream-Name: hareload\n\n'
+        printf 'Files: *\nCopyright: 2026 The hareload contributors\nLicense: Expat or Apache-2.0\n\nLicense: Expat\n'
+        sed -n '/^Permission is hereby/,/^SOFTWARE\.$/{s/^$/./;s/^/ /;p}' LICENSE
+        printf '\nLicense: Apache-2.0\n The text is in /usr/share/common-licenses/Apache-2.0.\n'
+    } >"$stage/copyright"
     gzip -9nc CHANGELOG.md >"$stage/changelog.gz"
 }
 

@@ -182,11 +182,34 @@ impl Booted {
         Ok(line.split(|byte| *byte == 0).any(|word| word == b"-Ws"))
     }
 
+    /// A master is active again: after its own reload it says so when it likes.
+    fn is_a_master(&self, pid: Option<u32>) -> Result<()> {
+        let well = || {
+            let active = self.property("haproxy", "ActiveState").ok()? == "active";
+            let same = pid.is_none_or(|pid| self.main_pid().is_ok_and(|found| found == pid));
+            (active && same && self.runs_a_master().ok()?).then_some(())
+        };
+        until(SOON, "the master to be active", well)
+    }
+
+    /// Waits until a command shows this: what is written reaches the journal a moment later.
+    fn says(&self, line: &str, text: &str) -> Result<()> {
+        let mut shown = String::new();
+        let said = || {
+            shown = self.ok(line).ok()?;
+            shown.contains(text).then_some(())
+        };
+        until(SOON, text, said).with_context(|| shown.clone())
+    }
+
     /// The service is what it should be: active, and systemd knows the one in the pidfile, which is in its cgroup.
     fn is_well(&self) -> Result<u32> {
         let pid = self.pid()?;
-        until(SOON, "systemd to know it", || (self.main_pid().ok()? == pid).then_some(()))?;
-        ensure!(self.property("haproxy", "ActiveState")? == "active");
+        let known = || {
+            let active = self.property("haproxy", "ActiveState").ok()? == "active";
+            (active && self.main_pid().ok()? == pid).then_some(())
+        };
+        until(SOON, "systemd to know it", known)?;
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         ensure!(cgroup.trim().ends_with("/haproxy.service"), "pid {pid} is in {cgroup}");
         Ok(pid)
@@ -224,11 +247,11 @@ fn a_master_goes_on(booted: &Booted, products: &Products) -> Result<()> {
     booted.ok("systemctl start haproxy")?;
     booted.serves("first")?;
     let master = booted.main_pid()?;
-    ensure!(booted.runs_a_master()?);
+    booted.is_a_master(Some(master))?;
     let said = booted.install(&products.first)?;
     ensure!(said.contains("runs as a master"), "{said}");
     booted.serves_now("first")?;
-    ensure!(booted.main_pid()? == master && booted.property("haproxy", "ActiveState")? == "active");
+    booted.is_a_master(Some(master))?;
     for (line, marker) in [
         ("systemctl reload haproxy", "second"),
         ("service haproxy reload", "third"),
@@ -237,14 +260,10 @@ fn a_master_goes_on(booted: &Booted, products: &Products) -> Result<()> {
         booted.configure(marker, "")?;
         booted.ok(line)?;
         booted.serves(marker).with_context(|| line.to_owned())?;
-        ensure!(
-            booted.main_pid()? == master && booted.property("haproxy", "ActiveState")? == "active",
-            "{line}"
-        );
+        booted.is_a_master(Some(master)).with_context(|| line.to_owned())?;
     }
     ensure!(booted.handovers() == 0);
-    let journal = booted.ok("journalctl --no-pager --unit haproxy")?;
-    ensure!(journal.contains("is a master from before hareload was installed"), "{journal}");
+    booted.says("journalctl --no-pager --unit haproxy", "is a master from before hareload was installed")?;
     booted.configure("broken", "binnd")?;
     ensure!(booted.run("systemctl", &["reload", "haproxy"])?.code != 0, "a broken configuration was taken");
     booted.serves_now("fourth")?;
@@ -268,8 +287,10 @@ fn standalone(booted: &Booted) -> Result<()> {
     // The hardening leaves pidfd_getfd: where there is no private admin socket, sockets are borrowed.
     booted.sh("rm /run/hareload/haproxy/gen-*.sock /run/haproxy/admin.sock")?;
     booted.reloads("systemctl reload haproxy", "borrowed")?;
-    let journal = booted.ok("journalctl --no-pager --unit haproxy --lines 20")?;
-    ensure!(journal.contains("sockets borrowed from the running process"), "{journal}");
+    booted.says(
+        "journalctl --no-pager --unit haproxy --lines 20",
+        "sockets borrowed from the running process",
+    )?;
     // And chroot and setuid.
     let pid = booted.is_well()?;
     let root = fs::read_link(format!("/proc/{pid}/root"))?;
@@ -313,8 +334,7 @@ fn failures(booted: &Booted) -> Result<()> {
         booted.serves_now("restarted")?;
         ensure!(booted.is_well()? == pid, "{message}: another serves");
         // Where an administrator looks.
-        let status = booted.ok("systemctl status --no-pager --full --lines 20 haproxy")?;
-        ensure!(status.contains(message), "{status}");
+        booted.says("systemctl status --no-pager --full --lines 20 haproxy", message)?;
     }
     // One that dies is started anew at once, although another still drains: nobody waits for that one.
     let mut client = TcpStream::connect(("127.0.0.1", PORT))?;
@@ -375,11 +395,11 @@ fn upgraded_and_removed(booted: &Booted, products: &Products) -> Result<()> {
     // The service is the haproxy package's own again once it is started anew.
     booted.ok("systemctl restart haproxy")?;
     booted.serves("without-it")?;
-    ensure!(booted.runs_a_master()?);
+    booted.is_a_master(None)?;
     booted.configure("master", "")?;
     booted.ok("systemctl reload haproxy")?;
     booted.serves("master")?;
-    ensure!(booted.runs_a_master()? && booted.property("haproxy", "ActiveState")? == "active");
+    booted.is_a_master(None)?;
     booted.ok("apt-get -q -y purge hareload")?;
     booted.ok("systemctl stop haproxy")?;
     booted.nobody_serves()

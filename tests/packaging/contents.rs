@@ -102,6 +102,9 @@ fn control(package: &str) -> Result<()> {
     );
     ensure!(output("gzip", &["-dc", text(&doc.join("changelog.gz"))?])?.starts_with("# Changes"));
     let copyright = fs::read_to_string(doc.join("copyright"))?;
-    ensure!(copyright.contains("MIT OR Apache-2.0") && copyright.len() > 2000, "{copyright}");
+    ensure!(
+        copyright.contains("License: Expat or Apache-2.0") && copyright.contains("WITHOUT WARRANTY"),
+        "{copyright}"
+    );
     Ok(())
 }
