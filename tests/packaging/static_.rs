@@ -48,24 +48,35 @@ pub(crate) fn in_root(dir: &Path) -> Result<()> {
     }
     mount(&["--bind", text(own)?, text(&inside(own))?])?;
     mount(&["-t", "proc", "proc", text(&dir.join("proc"))?])?;
+    // Modules for names, of another version than what is linked in: nothing may load them.
+    let modules = dir.join("lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    fs::create_dir_all(&modules)?;
+    mount(&["--bind", text(&own.join("lib"))?, text(&modules)?])?;
+    fs::write(dir.join("etc/nsswitch.conf"), "passwd: files compat\ngroup: files compat\n")?;
     fs::write(dir.join("dev/null"), "")?;
     mount(&["--bind", "/dev/null", text(&dir.join("dev/null"))?])?;
     fs::write(dir.join("etc/passwd"), "root:x:0:0::/:/bin/false\nhaproxy:x:992:992::/:/bin/false\n")?;
     fs::write(dir.join("etc/group"), "root:x:0:\nhaproxy:x:992:\n")?;
     let root = text(dir)?;
-    let hareload = |words: &str| {
+    let hareload = |words: &str, code: i32| {
         let program = text(&haproxy.path)?;
-        guest.ok(&format!("chroot {root} /hareload {words} --config /etc/h.cfg --haproxy {program}"))
+        guest.ends(&format!("chroot {root} /hareload {words} --config /etc/h.cfg --haproxy {program}"), code)
     };
-    for (marker, verb) in [("first", "start"), ("second", "reload"), ("third", "reload")] {
+    let configure = |marker: &str, user: &str| {
         let config = format!(
-            "global\n    user haproxy\n    group haproxy\ndefaults\n    mode http\n    timeout connect 5s\n    \
+            "global\n    user {user}\n    group haproxy\ndefaults\n    mode http\n    timeout connect 5s\n    \
              timeout client 5s\n    timeout server 5s\nfrontend web\n    bind 127.0.0.1:{PORT}\n    \
              http-request return status 200 content-type text/plain hdr x-generation {marker} string {marker}\n"
         );
-        fs::write(dir.join("etc/h.cfg"), config)?;
-        hareload("check")?;
-        hareload(verb)?;
+        fs::write(dir.join("etc/h.cfg"), config)
+    };
+    configure("none", "no-such-user")?;
+    let said = hareload("check", 6)?;
+    ensure!(said.contains("no-such-user"), "{said}");
+    for (marker, verb) in [("first", "start"), ("second", "reload"), ("third", "reload")] {
+        configure(marker, "haproxy")?;
+        hareload("check", 0)?;
+        hareload(verb, 0)?;
         let answer = http::get(([127, 0, 0, 1], PORT).into(), ANSWERED)?;
         ensure!(answer == marker, "{answer} serves after {verb}");
     }
