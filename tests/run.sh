@@ -12,7 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf 'run: %s\n' "$*" >&2; }
 
 # What the tests call, and the package that has it.
-declare -A packages=([ip]=iproute2 [patchelf]=patchelf [cc]=gcc [keepalived]=keepalived [groff]=groff-base)
+declare -A packages=([ip]=iproute2 [patchelf]=patchelf [cc]=gcc [keepalived]=keepalived [groff]=groff-base [dpkg-shlibdeps]=dpkg-dev
+    [strip]=binutils [xz]=xz-utils)
 missing=()
 for tool in "${!packages[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")
@@ -58,6 +59,10 @@ fi
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first"; exit 1; }
 
 tests/haproxies.sh >&2 || say "no HAProxy: the tests that need one are skipped"
+if command -v apt-get >/dev/null; then
+    tests/debs.sh || say "not all packages could be had: the tests that need them are skipped"
+    packaging/build.sh tools || say "no packaging tools: the tests of packages are skipped"
+fi
 code=0
 cargo test --workspace --locked --no-fail-fast "$@" || code=$?
 # What root has built in the caller's checkout is the caller's again.

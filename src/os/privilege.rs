@@ -3,7 +3,7 @@
 //! Reads our own credentials and the user database. Called by the driver and by the checks before a start.
 use std::io;
 
-use nix::unistd::{Group, User, geteuid};
+use nix::unistd::geteuid;
 
 /// Bit of CAP_SYS_PTRACE in a capability set; capabilities(7), linux/capability.h.
 const CAP_SYS_PTRACE: u32 = 19;
@@ -22,13 +22,40 @@ pub fn can_trace() -> bool {
 }
 
 /// The user id of that name, `None` if there is none. Errors: the user database can't be asked.
+#[cfg(not(target_feature = "crt-static"))]
 pub fn user_exists(name: &str) -> io::Result<Option<u32>> {
-    Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+    Ok(nix::unistd::User::from_name(name)?.map(|user| user.uid.as_raw()))
 }
 
 /// The group id of that name, `None` if there is none. Errors: the user database can't be asked.
+#[cfg(not(target_feature = "crt-static"))]
 pub fn group_exists(name: &str) -> io::Result<Option<u32>> {
-    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+    Ok(nix::unistd::Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
+/// The user id of that name in `/etc/passwd`, `None` if there is none. Errors: it can't be read.
+///
+/// A statically linked glibc loads the modules of `/etc/nsswitch.conf` for whoever is not in the file, and crashes if
+/// they belong to another version of it.
+#[cfg(target_feature = "crt-static")]
+pub fn user_exists(name: &str) -> io::Result<Option<u32>> {
+    Ok(listed(&std::fs::read_to_string("/etc/passwd")?, name))
+}
+
+/// The group id of that name in `/etc/group`, `None` if there is none. Errors: it can't be read.
+#[cfg(target_feature = "crt-static")]
+pub fn group_exists(name: &str) -> io::Result<Option<u32>> {
+    Ok(listed(&std::fs::read_to_string("/etc/group")?, name))
+}
+
+/// The number of a name; passwd(5) and group(5) begin alike.
+#[cfg(any(test, target_feature = "crt-static"))]
+fn listed(database: &str, name: &str) -> Option<u32> {
+    let number = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    database.lines().find_map(number)
 }
 
 #[cfg(test)]
@@ -41,5 +68,16 @@ mod tests {
         assert_eq!(group_exists("root").unwrap(), Some(0));
         assert_eq!(user_exists("no-such-user-here").unwrap(), None);
         assert_eq!(can_trace(), can_trace());
+    }
+
+    #[test]
+    fn a_database_lists_names_with_their_numbers() {
+        let database =
+            "root:x:0:0:root:/root:/bin/bash\nhaproxy:x:105:109::/var/lib/haproxy:/bin/false\nodd:x\n";
+        assert_eq!(listed(database, "haproxy"), Some(105));
+        assert_eq!(
+            (listed(database, "hap"), listed(database, "odd"), listed(database, "x")),
+            (None, None, None)
+        );
     }
 }

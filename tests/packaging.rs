@@ -1,0 +1,110 @@
+//! The packages: built, taken apart, and installed where the machine does not notice.
+//!
+//! `packaging/build.sh` packs the program that the other tests use. A package is installed into a root of its own, an
+//! overlay over the machine's root, with `apt-get` and `dpkg` and all maintainer scripts; and into one in which systemd
+//! has been booted.
+#![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
+
+#[path = "packaging/booted.rs"]
+mod booted;
+#[path = "packaging/contents.rs"]
+mod contents;
+#[path = "packaging/guest.rs"]
+mod guest;
+#[path = "packaging/installed.rs"]
+mod installed;
+#[path = "packaging/pieces.rs"]
+mod pieces;
+#[path = "packaging/products.rs"]
+mod products;
+#[path = "packaging/root.rs"]
+mod root;
+#[path = "packaging/static_.rs"]
+mod static_;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use hareload_testkit::anyhow::{Result, bail};
+use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
+
+/// The first word with which this test calls itself inside a root.
+const INSIDE: &str = "--inside";
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [first, scenario, dir] = words.as_slice()
+        && first == INSIDE
+    {
+        return match inside(&scenario.to_string_lossy(), dir.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let arguments = Arguments::from_args();
+    let result = libtest_mimic::run(&arguments, trials(&Caps::find()));
+    result.exit_code()
+}
+
+/// What happens in a root of its own.
+fn inside(scenario: &str, dir: &std::path::Path) -> Result<()> {
+    match scenario {
+        "life" => installed::life(dir),
+        "refused" => installed::refused(dir),
+        "pieces" => pieces::in_root(dir),
+        "order" => pieces::boot_order(dir),
+        "rpm" => installed::rpm(dir),
+        "static" => static_::in_root(dir),
+        "boot" => booted::boot(dir),
+        "booted" => booted::report(dir),
+        other => bail!("no scenario {other}"),
+    }
+}
+
+fn trials(caps: &Caps) -> Vec<Trial> {
+    let root = [Need::Root, Need::Netns, Need::PidfdGetfd];
+    let tools = products::missing_tools();
+    let packages = root::missing_packages();
+    let overlay = root::missing_overlay();
+    let systemd = booted::missing();
+    let rpm = root::missing_debs("rpm");
+    let insserv = pieces::missing_insserv();
+    let trial = |name: &str, needs: &[Need], missing: &[&Option<String>], test: fn() -> Result<()>| {
+        let missing: Vec<String> =
+            caps.missing(needs).into_iter().chain(missing.iter().copied().flatten().cloned()).collect();
+        if missing.is_empty() {
+            return Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()));
+        }
+        let missing = missing.join(", ");
+        Trial::test(format!("{name} [skipped: {missing}]"), move || {
+            Err(format!("can't run here: {missing}").into())
+        })
+        .with_ignored_flag(true)
+    };
+    vec![
+        trial("unit::drop_in_and_unit_say_the_same", &[], &[], pieces::drop_in_is_the_unit),
+        trial("unit::is_well_formed", &[], &[&pieces::missing_verify()], pieces::verify),
+        trial("deb::has_what_it_should", &[], &[&tools], contents::deb),
+        trial("deb::lives", &root, &[&tools, &overlay, &packages], installed::try_life),
+        trial(
+            "deb::leaves_what_it_can_not_do",
+            &root,
+            &[&tools, &overlay, &packages],
+            installed::try_refused,
+        ),
+        trial("deb::pieces_are_used", &root, &[&tools, &overlay, &packages], pieces::try_in_root),
+        trial(
+            "deb::orders_the_boot",
+            &root,
+            &[&tools, &overlay, &packages, &insserv],
+            pieces::try_boot_order,
+        ),
+        trial("deb::under_systemd", &root, &[&tools, &overlay, &packages, &systemd], booted::try_booted),
+        trial("rpm::has_what_it_should", &root, &[&tools, &overlay, &rpm], installed::try_rpm),
+        trial("static::runs_anywhere", &[&root[..], &[Need::Haproxy]].concat(), &[], static_::try_in_root),
+    ]
+}
