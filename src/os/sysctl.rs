@@ -20,6 +20,11 @@ pub fn nonlocal_bind_v6() -> Option<bool> {
     switch("net/ipv6/ip_nonlocal_bind")
 }
 
+/// `net.ipv6.bindv6only`: an IPv6 wildcard does not take IPv4 unless it asks for it.
+pub fn bind_v6_only() -> Option<bool> {
+    switch("net/ipv6/bindv6only")
+}
+
 /// The running kernel's release, as `uname -r`; empty where it can't be read.
 pub fn kernel_release() -> String {
     read("kernel/osrelease").unwrap_or_default()
