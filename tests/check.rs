@@ -13,15 +13,21 @@ use std::time::Duration;
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::Caps;
-use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
 use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::stage::pid_at;
-use hareload_testkit::tempfile::{TempDir, tempdir};
+use hareload_testkit::tempfile::{NamedTempFile, TempDir, tempdir};
 use hareload_testkit::waiting::until;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 use serde_json::Value;
+
+#[path = "check/cases.rs"]
+mod cases;
+
+use cases::Start::{self, Fails, FailsUnnoticed, Serves, ServesIfReadOnce};
+use cases::{CASES, CASES_OF_ALL, Case, WEB};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -29,138 +35,21 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The branches on which the words differ: alerts that refuse nothing (up to 3.0), a second reading (from 3.1 on).
-const BRANCHES: [(u32, u32); 3] = [(2, 6), (3, 0), (3, 2)];
-
-const WEB: &str = "frontend web\n bind 127.0.0.1:8080";
-
-/// What HAProxy does with a configuration.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Start {
-    /// It serves.
-    Serves,
-    /// `haproxy -c` finds nothing, and yet it ends.
-    Fails,
-    /// The same, and check only warns: it can't know.
-    FailsUnnoticed,
-    /// It serves up to 3.0; later ones read `global` twice, and find what its end has set.
-    ServesIfReadOnce,
-}
-use Start::{Fails, FailsUnnoticed, Serves, ServesIfReadOnce};
-
-/// `global`, the rest, the findings as `level:code`, and what HAProxy does.
-type Case = (&'static str, &'static str, &'static str, &'static [&'static str], Start);
-
-const CASES: [Case; 38] = [
-    ("nothing_special", "", WEB, &[], Serves),
-    // An alert that refuses nothing.
-    ("maxconn_twice", "maxconn 90\n maxconn 80", WEB, &["warning:syntax"], Serves),
-    ("user_twice", "user nobody\n user no-such-user", WEB, &["warning:syntax"], Serves),
-    ("uid_that_is_no_number", "uid abc", WEB, &["warning:syntax"], Serves),
-    // The pidfile is hareload's own.
-    ("pidfile", "pidfile /no-such-dir/pid", WEB, &[], Serves),
-    // Conditions.
-    ("if_0", ".if 0\n chroot /no-such-jail\n .endif", WEB, &[], Serves),
-    ("if_nothing", ".if\n chroot /no-such-jail\n .endif", WEB, &[], Serves),
-    ("if_1", ".if 1\n chroot /no-such-jail\n .endif", WEB, &["error:chroot-missing"], Fails),
-    ("if_not_0", ".if !0\n chroot /no-such-jail\n .endif", WEB, &["error:chroot-missing"], Fails),
-    ("else_of_0", ".if 0\n .else\n chroot /no-such-jail\n .endif", WEB, &["error:chroot-missing"], Fails),
-    ("else_of_1", ".if 1\n .else\n chroot /no-such-jail\n .endif", WEB, &[], Serves),
-    (
-        "elif",
-        ".if 0\n .elif 1\n chroot /no-such-jail\n .else\n .endif",
-        WEB,
-        &["error:chroot-missing"],
-        Fails,
-    ),
-    ("nested", ".if 0\n .if 1\n chroot /no-such-jail\n .endif\n .endif", WEB, &[], Serves),
-    (
-        "not_defined",
-        ".if defined(NO_SUCH)\n chroot /no-such-jail\n .endif",
-        WEB,
-        &["warning:chroot-missing"],
-        Serves,
-    ),
-    (
-        "defined",
-        ".if version_atleast(2.4)\n chroot /no-such-jail\n .endif",
-        WEB,
-        &["warning:chroot-missing"],
-        FailsUnnoticed,
-    ),
-    (
-        "bind_in_a_block",
-        "",
-        "frontend web\n bind 127.0.0.1:8080\n.if !defined(PATH)\n bind 198.51.100.7:8080\n.endif",
-        &["warning:address-absent"],
-        Serves,
-    ),
-    ("directives", ".diag a\n .notice b\n .warning c", WEB, &["warning:syntax"], Serves),
-    ("directives_not_taken", ".if 0\n .alert a\n .warning b\n .endif", WEB, &[], Serves),
-    // Variables; JAIL is not set, ROOT is `/`, NOWHERE is /no-such-jail.
-    ("presetenv", "presetenv JAIL /no-such-jail\n chroot \"$JAIL\"", WEB, &["error:chroot-missing"], Fails),
-    ("presetenv_of_what_is_set", "presetenv ROOT /no-such-jail\n chroot \"$ROOT\"", WEB, &[], Serves),
-    ("setenv", "setenv ROOT /no-such-jail\n chroot \"${ROOT}\"", WEB, &["error:chroot-missing"], Fails),
-    ("unsetenv", "unsetenv NOWHERE\n chroot \"${NOWHERE-/}\"", WEB, &[], Serves),
-    ("resetenv", "resetenv PATH\n chroot \"${ROOT-/no-such-jail}\"", WEB, &["error:chroot-missing"], Fails),
-    ("environment", "chroot \"$NOWHERE\"", WEB, &["error:chroot-missing"], Fails),
-    ("default", "chroot \"${JAIL-/no-such-jail}\"", WEB, &["error:chroot-missing"], Fails),
-    (
-        "setenv_in_a_block",
-        ".if defined(ROOT)\n setenv NOWHERE /\n .endif\n chroot \"$NOWHERE\"",
-        WEB,
-        &[],
-        Serves,
-    ),
-    ("set_later", "presetenv A /\n chroot \"$A\"\n setenv A /no-such-jail", WEB, &[], ServesIfReadOnce),
-    (
-        "variables_in_addresses",
-        "setenv HOST 198.51.100.7",
-        "frontend web\n bind 127.0.0.1:8080\n bind \"${HOST}:8080\"\n bind $HOST:8081",
-        &["error:address-absent", "error:address-absent"],
-        Fails,
-    ),
-    // Who holds what: 127.0.0.1:9202 TCP and UDP, and 127.0.0.1:9203 with SO_REUSEPORT.
-    ("admin_held", "stats socket ipv4@127.0.0.1:9202", WEB, &["error:port-held"], Fails),
-    ("held", "", "frontend web\n bind ipv4@127.0.0.1:9202", &["error:port-held"], Fails),
-    ("held_by_name", "", "frontend web\n bind tcp4@:9202", &["error:port-held"], Fails),
-    ("held_in_ipv4_only", "", "frontend web\n bind ipv6@:9202 v6only", &[], Serves),
-    ("held_and_shared", "", "frontend web\n bind 127.0.0.1:9203", &["warning:port-shared"], Serves),
-    (
-        "datagrams_held",
-        "",
-        "frontend web\n bind 127.0.0.1:8080\nlog-forward l\n dgram-bind udp@127.0.0.1:9202\n log 127.0.0.1:9 local0",
-        &["warning:port-held"],
-        FailsUnnoticed,
-    ),
-    // Others.
-    (
-        "a_word_that_is_no_source",
-        "user nobody",
-        "frontend web\n bind 127.0.0.1:8080\n http-request set-header x usesrc",
-        &[],
-        Serves,
-    ),
-    (
-        "defaults_by_name",
-        "",
-        "defaults off\n mode http\n disabled\ndefaults on\n mode http\nfrontend a from off\n bind 198.51.100.7:80\nfrontend b from on\n bind 127.0.0.1:8080\n timeout client 1s",
-        &[],
-        Serves,
-    ),
-    ("link_local", "", "frontend web\n bind 127.0.0.1:8080\n bind [fe80::1]:8080 interface lo", &[], Serves),
-    (
-        "run_is_made_at_the_start",
-        "chroot /run/no-such-directory",
-        WEB,
-        &["warning:chroot-missing"],
-        FailsUnnoticed,
-    ),
-];
+const LATER_BRANCHES: [(u32, u32); 3] = [(2, 6), (3, 0), (3, 2)];
 
 fn main() -> ExitCode {
     let caps = Caps::find();
     let mut trials: Vec<Trial> = Vec::new();
     for branch in BRANCHES {
+        for case in CASES_OF_ALL {
+            trials.push(caps.on_branch(branch, case.0, move |haproxy| holds(&case, haproxy)));
+        }
+        trials.push(caps.on_branch(branch, "name_on_the_command_line", name_on_the_command_line));
+        trials.push(caps.on_branch(branch, "localpeer_after_peers", localpeer_after_peers));
+        trials.push(caps.on_branch(branch, "twice_with_dr", twice_with_dr));
+        trials.push(caps.on_branch(branch, "fifo", fifo));
+    }
+    for branch in LATER_BRANCHES {
         for case in CASES {
             trials.push(caps.on_branch(branch, case.0, move |haproxy| holds(&case, haproxy)));
         }
@@ -175,6 +64,7 @@ fn main() -> ExitCode {
 struct Scene<'a> {
     haproxy: &'a Haproxy,
     dir: TempDir,
+    file_in_run: NamedTempFile,
     _held: (TcpListener, UdpSocket, OwnedFd),
 }
 
@@ -196,11 +86,14 @@ impl<'a> Scene<'a> {
             admin.display()
         );
         fs::write(dir.path().join("h.cfg"), text)?;
+        fs::create_dir(dir.path().join("directory"))?;
+        fs::write(dir.path().join("file"), "")?;
+        std::os::unix::fs::symlink(dir.path().join("directory"), dir.path().join("link"))?;
         let mut address = Command::new("ip");
-        address.args(["address", "add", "fe80::1/64", "dev", "lo", "nodad"]);
+        address.args(["address", "replace", "fe80::1/64", "dev", "lo", "nodad"]);
         process::run(address, DEADLINE)?.expect_code(0)?;
         let held = (TcpListener::bind("127.0.0.1:9202")?, UdpSocket::bind("127.0.0.1:9202")?, shared()?);
-        Ok(Scene { haproxy, dir, _held: held })
+        Ok(Scene { haproxy, dir, file_in_run: NamedTempFile::new_in("/run")?, _held: held })
     }
 
     fn check(&self) -> Hareload {
@@ -213,10 +106,14 @@ impl<'a> Scene<'a> {
             .env("HARELOAD_HISTORY_DIR", dir.join("history"))
             .env("ROOT", "/")
             .env("NOWHERE", "/no-such-jail")
+            .env("HOST_NAME", host_name())
+            .env("HERE", dir)
+            .env("FILE_IN_RUN", self.file_in_run.path())
     }
 
-    fn told(&self) -> Result<(RunResult, Value)> {
-        let result = self.check().args(["-f".as_ref(), self.config().as_os_str()]).run()?;
+    fn told(&self, options: &[&str]) -> Result<(RunResult, Value)> {
+        let check = self.check().args(["-f".as_ref(), self.config().as_os_str(), "--".as_ref()]);
+        let result = check.args(options).run()?;
         let value = serde_json::from_str(&result.stdout).with_context(|| result.stderr.clone())?;
         Ok((result, value))
     }
@@ -229,13 +126,15 @@ impl<'a> Scene<'a> {
         let mut command = Command::new(&self.haproxy.path);
         command.args(options).arg("-f").arg(self.config());
         command.env("ROOT", "/").env("NOWHERE", "/no-such-jail").env_remove("JAIL");
+        command.env("HOST_NAME", host_name()).env("HERE", self.dir.path());
+        command.env("FILE_IN_RUN", self.file_in_run.path());
         Ok(process::run(command, DEADLINE)?.code)
     }
 
     /// Starts it as hareload does, with a pidfile.
-    fn start(&self) -> Result<Start> {
-        let pidfile = self.dir.path().join("h.pid");
-        if self.run(&["-D", "-p", &pidfile.display().to_string()])? != 0 {
+    fn start(&self, options: &[&str]) -> Result<Start> {
+        let pidfile = self.dir.path().join("h.pid").display().to_string();
+        if self.run(&[&["-D", "-p", pidfile.as_str()], options].concat())? != 0 {
             return Ok(Fails);
         }
         let admin = self.dir.path().join("admin");
@@ -257,17 +156,12 @@ fn shared() -> Result<OwnedFd> {
 
 fn holds((_, global, rest, expected, start): &Case, haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::new(haproxy, global, rest)?;
-    let (result, told) = scene.told()?;
-    let found: Vec<String> = told["findings"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|finding| Some(format!("{}:{}", finding["level"].as_str()?, finding["code"].as_str()?)))
-        .collect();
+    let (result, told) = scene.told(&[])?;
+    let found = found(&told);
     ensure!(found == *expected, "found {found:?}: {told}");
     ensure!(told["config_ok"] == true && scene.run(&["-c"])? == 0, "{told}");
     ensure!(result.code == if *start == Fails { 6 } else { 0 }, "exit code {}: {told}", result.code);
-    let started = scene.start()?;
+    let started = scene.start(&[])?;
     let serves = match start {
         Serves => true,
         Fails | FailsUnnoticed => false,
@@ -279,13 +173,87 @@ fn holds((_, global, rest, expected, start): &Case, haproxy: &Haproxy) -> Result
 
 fn holder_is_named(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::new(haproxy, "stats socket ipv4@127.0.0.1:9202", WEB)?;
-    let (_, told) = scene.told()?;
+    let (_, told) = scene.told(&[])?;
     let message = told["findings"][0]["message"].as_str().unwrap_or_default();
     let comm = fs::read_to_string("/proc/self/comm")?;
     let holder = format!("127.0.0.1:9202 is held by pid {} ({})", std::process::id(), comm.trim_end());
     ensure!(message == holder, "{message}, not {holder}");
     ensure!(told["findings"][0]["line"] == 3, "{told}");
     Ok(())
+}
+
+/// The findings, as `level:code`.
+fn found(told: &Value) -> Vec<String> {
+    let findings = told["findings"].as_array().into_iter().flatten();
+    let word =
+        |finding: &Value| Some(format!("{}:{}", finding["level"].as_str()?, finding["code"].as_str()?));
+    findings.filter_map(word).collect()
+}
+
+/// `-L` wins over `localpeer`.
+fn name_on_the_command_line(haproxy: &Haproxy) -> Result<()> {
+    let peers = format!("{WEB}\npeers p\n peer me 127.0.0.1:9202");
+    for (global, options, expected, code, start) in [
+        ("", ["-L", "me"], &["error:port-held"][..], 6, Fails),
+        ("localpeer me", ["-L", "you"], &["warning:haproxy", "warning:syntax"], 0, Serves),
+    ] {
+        let scene = Scene::new(haproxy, global, &peers)?;
+        let (result, told) = scene.told(&options)?;
+        ensure!(found(&told) == expected && result.code == code, "exit code {}: {told}", result.code);
+        let started = scene.start(&options)?;
+        ensure!(started == start, "it {started:?} with {options:?}");
+    }
+    Ok(())
+}
+
+/// Up to 3.0 such a `localpeer` is ignored; later ones read `global` before all else.
+fn localpeer_after_peers(haproxy: &Haproxy) -> Result<()> {
+    let scene =
+        Scene::new(haproxy, "", &format!("{WEB}\npeers p\n peer me 127.0.0.1:9202\nglobal\n localpeer me"))?;
+    let (_, told) = scene.told(&[])?;
+    let (expected, start) = match haproxy.version.at_least(3, 1) {
+        true => (&["error:port-held"][..], Fails),
+        false => (&["warning:haproxy", "warning:syntax"][..], Serves),
+    };
+    ensure!(found(&told) == expected, "{told}");
+    let started = scene.start(&[])?;
+    ensure!(started == start, "it {started:?}: {told}");
+    Ok(())
+}
+
+/// `-dR` does what `noreuseport` does.
+fn twice_with_dr(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::new(haproxy, "", &format!("{WEB}\n bind :8080"))?;
+    let (_, told) = scene.told(&["-dR"])?;
+    ensure!(found(&told) == ["error:address-twice"], "{told}");
+    let message = told["findings"][0]["message"].as_str().unwrap_or_default();
+    let expected =
+        format!("0.0.0.0:8080 is bound twice, also at {}:10, as 127.0.0.1:8080", scene.config().display());
+    ensure!(message == expected, "{message}, not {expected}");
+    let started = scene.start(&["-dR"])?;
+    ensure!(started == Fails, "it {started:?}: {told}");
+    Ok(())
+}
+
+/// Whoever opens a FIFO waits for its writer; a device is read as HAProxy reads it.
+fn fifo(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::new(haproxy, "", WEB)?;
+    let mut mkfifo = Command::new("mkfifo");
+    mkfifo.arg(scene.dir.path().join("fifo"));
+    process::run(mkfifo, DEADLINE)?.expect_code(0)?;
+    let check = || scene.check().args(["-f".as_ref(), scene.config().as_os_str()]).deadline(DEADLINE);
+    let refused =
+        check().args(["-f".as_ref(), scene.dir.path().join("fifo").as_os_str()]).run()?.expect_code(6)?;
+    let told: Value = serde_json::from_str(&refused.stdout)?;
+    ensure!(found(&told) == ["error:config-fifo"] && told["haproxy_exit"] == "was not run", "{told}");
+    let device = check().args(["-f", "/dev/null"]).run()?.expect_code(0)?;
+    let told: Value = serde_json::from_str(&device.stdout)?;
+    ensure!(found(&told).iter().all(|it| it == "warning:config-unread"), "{told}");
+    Ok(())
+}
+
+fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim_end().to_owned()
 }
 
 /// What the running one has and we have not, a reload would give to the next one.
@@ -297,7 +265,7 @@ fn variables_of_the_running_one(haproxy: &Haproxy) -> Result<()> {
         process::run(command, DEADLINE)
     };
     without()?.expect_code(6)?;
-    ensure!(scene.start()? == Serves, "HAProxy does not start");
+    ensure!(scene.start(&[])? == Serves, "HAProxy does not start");
     without()?.expect_code(0)?;
     Ok(())
 }
@@ -308,7 +276,7 @@ fn no_privilege(haproxy: &Haproxy) -> Result<()> {
     let dir = scene.dir.path();
     let none = scene.check().run()?.expect_code(7)?;
     ensure!(none.stderr.contains("is missing; no HAProxy listens here"), "{}", none.stderr);
-    ensure!(scene.start()? == Serves, "HAProxy does not start");
+    ensure!(scene.start(&[])? == Serves, "HAProxy does not start");
     for (pidfile, why) in [("h.pid", "can't be seen"), ("other.pid", "a HAProxy runs that can't")] {
         let refused = as_nobody(dir, &dir.join(pidfile))?.expect_code(4)?;
         ensure!(refused.stderr.contains(why) && refused.stderr.contains("run as root"), "{}", refused.stderr);

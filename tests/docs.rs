@@ -320,7 +320,7 @@ fn every_name_of_an_intention_is_listed() {
 
 #[test]
 fn every_finding_that_is_listed_is_known() {
-    let files = ["check.rs", "check/host.rs", "check/listening.rs", "check/verdict.rs"];
+    let files = ["check.rs", "check/host.rs", "check/listening.rs", "check/twice.rs", "check/verdict.rs"];
     let source: String = files.map(|file| document(&format!("src/driver/{file}"))).concat();
     for row in table(&document("docs/operations.md"), "## Checking first") {
         for code in row[1].split('`').skip(1).step_by(2) {

@@ -17,7 +17,9 @@ use crate::haproxy::version::Version;
 use crate::os::process::Exit;
 
 mod host;
+mod lines;
 mod listening;
+mod twice;
 mod verdict;
 
 pub use super::finding::{Finding, Level};
@@ -51,7 +53,7 @@ pub struct CheckRequest {
 pub struct Checked {
     /// All of it, in order of the files; what has no place comes first.
     pub findings: Vec<Finding>,
-    /// How `haproxy -c` ended: "exited with status 0".
+    /// How `haproxy -c` ended: "exited with status 0"; or "was not run".
     pub haproxy_exit: String,
     /// Whether HAProxy itself finds the configuration valid.
     pub config_ok: bool,
@@ -63,6 +65,17 @@ impl Checked {
     pub fn passed(&self) -> bool {
         self.config_ok && self.findings.iter().all(|finding| finding.level != Level::Error)
     }
+
+    /// What is said of FIFOs: whoever opens one waits for its writer, and the second to read it finds it empty.
+    fn of_fifos(fifos: &[&Path]) -> Self {
+        let finding = |fifo: &&Path| {
+            let message = format!("the configuration {} is a FIFO", fifo.display());
+            let cause = "it can be read only once, and hareload reads it as well as HAProxy";
+            Finding::new(Level::Error, "config-fifo", message, cause).mend("write it to a file first")
+        };
+        let findings = fifos.iter().map(finding).collect();
+        Self { findings, haproxy_exit: "was not run".to_owned(), config_ok: false }
+    }
 }
 
 /// Checks a configuration. Must be called inside a tokio runtime with its clock and I/O.
@@ -70,6 +83,10 @@ impl Checked {
 /// # Errors
 /// [`CheckError`] if HAProxy gives no verdict; a bad configuration is no error but a [`Checked`].
 pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
+    let fifos = texts::read_once(&request.configs, request.workdir.as_deref());
+    if !fifos.is_empty() {
+        return Ok(Checked::of_fifos(&fifos));
+    }
     let (exit, output) = verdict::ask(request).await?;
     let texts = Texts::read(&request.configs, request.workdir.as_deref());
     let mut findings = verdict::findings(exit, &alerts::parse(&output));
@@ -88,7 +105,10 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let config = texts.config_in(inheritance::environment(&request.inherited));
     let version = verdict::version(&request.haproxy).await;
     let subject = Subject { request, config: &config, texts: &texts, version: version.as_ref() };
-    for finding in host::findings(&subject).into_iter().chain(listening::findings(&subject)) {
+    let lines = lines::of(&subject);
+    let found =
+        [host::findings(&subject), listening::findings(&subject, &lines), twice::findings(&subject, &lines)];
+    for finding in found.into_iter().flatten() {
         // HAProxy has said it already, in its own words: an unknown user, say
         let said = |other: &Finding| {
             other.level == Level::Error

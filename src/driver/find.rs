@@ -27,6 +27,9 @@ use seen::{absolute, command_of, same_file};
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
 
+/// Where one is that can't be meant, since it listens elsewhere.
+pub(super) const ELSEWHERE: &str = "in another network namespace";
+
 /// What is said where no HAProxy at all is found.
 const NOBODY: &str = "no HAProxy listens here";
 

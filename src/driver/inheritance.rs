@@ -4,7 +4,7 @@
 //! configuration that uses its variables would be refused there. Called for a start and for a check.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use crate::haproxy::config::Environment;
 use crate::haproxy::environment::{Author, is_passed_on};
@@ -33,6 +33,8 @@ pub(super) fn environment(changes: &[(OsString, Option<OsString>)]) -> Environme
             None => variables.remove(name),
         };
     }
+    // HAProxy sets it anew.
+    variables.remove(OsStr::new("HAPROXY_LOCALPEER"));
     let known = variables.into_iter();
     Environment::of(
         known.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()))),

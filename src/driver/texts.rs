@@ -89,6 +89,11 @@ impl Texts {
     }
 }
 
+/// Those that are FIFOs, of which a second reader gets nothing. A directory's are left out, as HAProxy does.
+pub(super) fn read_once<'a>(configs: &'a [PathBuf], workdir: Option<&Path>) -> Vec<&'a Path> {
+    configs.iter().map(PathBuf::as_path).filter(|config| files::is_fifo(&within(workdir, config))).collect()
+}
+
 /// A path as HAProxy sees it.
 pub(super) fn within(workdir: Option<&Path>, path: &Path) -> PathBuf {
     workdir.map_or_else(|| path.to_owned(), |workdir| workdir.join(path))

@@ -24,7 +24,7 @@ pub use environment::Environment;
 pub use files::{Content, NamedFiles};
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
 pub use reader::{read, read_in};
-pub use section::{Bind, Peer, Presence, Section, Usesrc};
+pub use section::{Bind, Peer, PeerName, Presence, Section, Usesrc};
 
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,7 +48,7 @@ pub struct Config {
     pub global: Global,
     /// Every line that makes HAProxy listen, in order; admin sockets are in [`Global::stats_sockets`].
     pub binds: Vec<Bind>,
-    /// Peers with an address.
+    /// The peers: one of them may be this host's, and be listened on.
     pub peers: Vec<Peer>,
     /// Uses of `usesrc`.
     pub usesrc: Vec<Usesrc>,

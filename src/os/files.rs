@@ -82,6 +82,11 @@ pub enum Durability {
     Volatile,
 }
 
+/// Whether it is a FIFO: a named one, or a pipe below `/dev/fd`. Symbolic links are followed.
+pub fn is_fifo(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+}
+
 /// Reads a regular file of at most `max` bytes; symbolic links are followed.
 ///
 /// Never blocks: a FIFO in its place is refused, not waited for.

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc::RLIM_INFINITY;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::unistd::{AccessFlags, faccessat, getegid};
+use nix::unistd::{AccessFlags, faccessat, getegid, gethostname};
 
 /// Linux's default of `fs.nr_open`, where it can't be read; proc_sys_fs(5).
 const DEFAULT_NR_OPEN: u64 = 1 << 20;
@@ -94,7 +94,7 @@ pub enum Directory {
     Writable,
     /// It is there, and not for us.
     ReadOnly,
-    /// Something else is there.
+    /// Something else is there, or in the place of one of its parents.
     NotADirectory,
     /// Nothing is there, or nothing that we may see.
     Missing,
@@ -103,6 +103,7 @@ pub enum Directory {
 /// Whether files can be made in `path`, with our effective user.
 pub fn directory(path: &Path) -> Directory {
     match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Directory::NotADirectory,
         Err(_) => Directory::Missing,
         Ok(metadata) if !metadata.is_dir() => Directory::NotADirectory,
         Ok(_) => {
@@ -113,6 +114,31 @@ pub fn directory(path: &Path) -> Directory {
             }
         }
     }
+}
+
+/// What has a path, a symbolic link as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupant {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A socket, a FIFO, a link, a device, nothing, or nothing that we may see.
+    Other,
+}
+
+/// What has this path.
+pub fn occupant(path: &Path) -> Occupant {
+    match std::fs::symlink_metadata(path).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() => Occupant::Directory,
+        Ok(kind) if kind.is_file() => Occupant::File,
+        _ => Occupant::Other,
+    }
+}
+
+/// The host name, as HAProxy takes it for its name among peers; `None` if it is no text.
+pub fn host_name() -> Option<String> {
+    gethostname().ok()?.into_string().ok()
 }
 
 #[cfg(test)]
@@ -127,6 +153,19 @@ mod tests {
         let file = room.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert_eq!(directory(&file), Directory::NotADirectory);
+        assert_eq!(directory(&file.join("below")), Directory::NotADirectory);
+    }
+
+    #[test]
+    fn a_link_is_not_what_it_leads_to() {
+        let room = tempfile::tempdir().unwrap();
+        let (file, link) = (room.path().join("file"), room.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(room.path(), &link).unwrap();
+        assert_eq!(
+            [room.path(), &file, &link].map(occupant),
+            [Occupant::Directory, Occupant::File, Occupant::Other]
+        );
     }
 
     #[test]

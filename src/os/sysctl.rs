@@ -25,6 +25,11 @@ pub fn unprivileged_port_start() -> Option<u16> {
     read("net/ipv4/ip_unprivileged_port_start").ok()?.parse().ok()
 }
 
+/// `net.ipv6.bindv6only`: an IPv6 wildcard does not take IPv4 unless it asks for it.
+pub fn bind_v6_only() -> Option<bool> {
+    switch("net/ipv6/bindv6only")
+}
+
 /// The running kernel's release, as `uname -r`; empty where it can't be read.
 pub fn kernel_release() -> String {
     read("kernel/osrelease").unwrap_or_default()

@@ -48,17 +48,20 @@ fn chroot(subject: &Subject<'_>) -> Vec<Finding> {
         let shown = path.display();
         let outage = "up to HAProxy 3.0 the new one notices only after it has told the old one to leave";
         let problem = match host::directory(&path) {
-            Directory::Missing => Some(("chroot-missing", format!("the chroot {shown} does not exist"))),
+            Directory::Missing => {
+                let message = format!("the chroot {shown} does not exist");
+                let finding =
+                    Finding::new(subject.level_of_missing(&path), "chroot-missing", message, outage);
+                Some(finding.mend(format!("mkdir -p {shown}, or correct the path")))
+            }
             Directory::NotADirectory => {
-                Some(("chroot-no-directory", format!("the chroot {shown} is not a directory")))
+                let message = format!("the chroot {shown} is not a directory");
+                let finding = Finding::new(Level::Error, "chroot-no-directory", message, outage);
+                Some(finding.mend("name a directory, or remove what stands in its place"))
             }
             Directory::Writable | Directory::ReadOnly => None,
         };
-        if let Some((code, message)) = problem {
-            let mend = format!("mkdir -p {shown}, or correct the path");
-            let level = subject.level_of_missing(&path);
-            findings.push(Finding::new(level, code, message, outage).at(&setting.place).mend(mend));
-        }
+        findings.extend(problem.map(|finding| finding.at(&setting.place)));
     }
     if !host::may(Capability::Chroot) {
         let cause = format!("uid {} has no CAP_SYS_CHROOT", privilege::euid());

@@ -5,95 +5,79 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
+use super::lines::Line;
 use super::{Finding, Level, Subject};
-use crate::haproxy::config::{AddressKind, BindAddress, Config, Place, Presence, Transport};
-use crate::os::host::{self, Directory};
+use crate::haproxy::config::{AddressKind, Transport};
+use crate::os::host::{self, Directory, Occupant};
 use crate::os::privilege;
 use crate::os::process::{self, Process};
 use crate::os::sockets::{self, Holder, Listener, Shape};
 
-pub(super) fn findings(subject: &Subject<'_>) -> Vec<Finding> {
-    let lines = lines(subject.config);
-    let mut findings = directories(subject, &lines);
-    findings.extend(addresses(&lines));
-    findings.extend(ports(subject, &lines));
+pub(super) fn findings(subject: &Subject<'_>, lines: &[Line<'_>]) -> Vec<Finding> {
+    let mut findings = paths(subject, lines);
+    findings.extend(addresses(lines));
+    findings.extend(ports(subject, lines));
     findings
 }
 
-/// A line that makes HAProxy listen: `bind` and its kin, `stats socket`.
-struct Line<'a> {
-    what: &'static str,
-    addresses: &'a [BindAddress],
-    options: &'a [String],
-    place: &'a Place,
-    presence: Presence,
-}
-
-impl Line<'_> {
-    fn has(&self, option: &str) -> bool {
-        self.options.iter().any(|word| word == option)
-    }
-
-    /// Its IP addresses that are known without HAProxy.
-    fn inet(&self) -> impl Iterator<Item = (Transport, IpAddr, RangeInclusive<u16>)> {
-        // another network namespace has its own addresses and ports
-        let here = !self.has("namespace");
-        self.addresses.iter().filter(move |_| here).filter_map(|address| match &address.kind {
-            AddressKind::Inet { transport, host, ports } => Some((*transport, *host, ports.clone())),
-            _ => None,
-        })
-    }
-}
-
-fn lines(config: &Config) -> Vec<Line<'_>> {
-    let sockets = config.global.stats_sockets.iter().map(|socket| Line {
-        what: "stats socket",
-        addresses: &socket.addresses,
-        options: &socket.options,
-        place: &socket.place,
-        presence: socket.presence,
-    });
-    let binds = config.listening().map(|bind| Line {
-        what: "unix socket",
-        addresses: &bind.addresses,
-        options: &bind.options,
-        place: &bind.place,
-        presence: bind.presence,
-    });
-    sockets.chain(binds).collect()
-}
-
-fn directories(subject: &Subject<'_>, lines: &[Line<'_>]) -> Vec<Finding> {
+fn paths(subject: &Subject<'_>, lines: &[Line<'_>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for line in lines {
         for address in line.addresses {
             let AddressKind::Unix(path) = &address.kind else { continue };
             let Some(path) = subject.path(path) else { continue };
-            let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-                continue;
-            };
-            let (level, code, state) = match host::directory(parent) {
-                Directory::Writable => continue,
-                Directory::Missing => {
-                    (subject.level_of_missing(parent), "directory-missing", "does not exist")
-                }
-                Directory::NotADirectory => (Level::Error, "directory-missing", "is not a directory"),
-                Directory::ReadOnly => (Level::Error, "directory-not-writable", "can't be written to"),
-            };
-            let finding = Finding::new(
-                level,
-                code,
-                format!("the directory {} of the {} {state}", parent.display(), line.what),
-                format!("HAProxy can't create {}", path.display()),
-            );
-            let finding = finding.at(line.place).if_in_effect(line.presence);
-            findings.push(finding.mend("create it with the right owner, or name another"));
+            let finding = directory(subject, line, &path).or_else(|| occupied(line, &path));
+            findings.extend(finding.map(|it| it.at(line.place).if_in_effect(line.presence)));
         }
     }
     findings
+}
+
+/// Whether a socket can be made where its path says.
+fn directory(subject: &Subject<'_>, line: &Line<'_>, path: &Path) -> Option<Finding> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
+    let create = "create it with the right owner, or name another";
+    let (level, code, state, mend) = match host::directory(parent) {
+        Directory::Writable => return None,
+        Directory::Missing => {
+            (subject.level_of_missing(parent), "directory-missing", "does not exist", create)
+        }
+        Directory::NotADirectory => {
+            let mend = "name a directory, or remove what stands in its place";
+            (Level::Error, "directory-missing", "is not a directory", mend)
+        }
+        Directory::ReadOnly => (Level::Error, "directory-not-writable", "can't be written to", create),
+    };
+    let message = format!("the directory {} of the {} {state}", parent.display(), line.what);
+    Some(Finding::new(level, code, message, format!("HAProxy can't create {}", path.display())).mend(mend))
+}
+
+/// HAProxy keeps a hard link to what has the path, and then replaces it, whatever it is; of a directory there is no
+/// hard link (src/sock_unix.c, sock_unix_bind_receiver).
+fn occupied(line: &Line<'_>, path: &Path) -> Option<Finding> {
+    let (shown, what) = (path.display(), line.what);
+    let finding = match host::occupant(path) {
+        Occupant::Other => return None,
+        Occupant::Directory => {
+            let message = format!("the {what} {shown} is a directory");
+            Finding::new(Level::Error, "path-occupied", message, "HAProxy can't put a socket in its place")
+                .mend("name a file in it, or remove it")
+        }
+        Occupant::File => {
+            let message = format!("the {what} {shown} is a file");
+            Finding::new(
+                Level::Warning,
+                "path-occupied",
+                message,
+                "HAProxy would put its socket in its place",
+            )
+            .mend("move it away, or name another path")
+        }
+    };
+    Some(finding)
 }
 
 fn addresses(lines: &[Line<'_>]) -> Vec<Finding> {
@@ -149,7 +133,7 @@ fn ports(subject: &Subject<'_>, lines: &[Line<'_>]) -> Vec<Finding> {
 fn in_the_way(line: &Line<'_>, stranger: &Stranger, wanted: SocketAddr) -> bool {
     // sockets of two interfaces don't meet
     let apart = line.has("interface") && stranger.interface != 0;
-    let six_only = line.has("v6only") && wanted.is_ipv6() && stranger.address.is_ipv4();
+    let six_only = line.is_six_only() && wanted.is_ipv6() && stranger.address.is_ipv4();
     !apart && !six_only && sockets::overlap(stranger.address, stranger.v6only, wanted)
 }
 

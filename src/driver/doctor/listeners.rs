@@ -83,10 +83,9 @@ fn no_reuseport(patient: &Patient<'_>) -> Option<Diagnosis> {
     let why = "two can't have their own sockets at one address: where sharing can't be had only `pause` is left, which refuses \
                clients for a while";
     let mend = "remove it; it is meant for a kernel before 3.9";
-    if let Some(place) = &patient.config.global.noreuseport {
+    if let Some(set) = &patient.config.global.noreuseport {
         let what = "`noreuseport` is set";
-        let presence = crate::haproxy::config::Presence::Certain;
-        return Some(finding(level, "noreuseport", what, why).mend(mend).at(place, presence));
+        return Some(finding(level, "noreuseport", what, why).mend(mend).at(&set.place, set.presence));
     }
     let old = patient.old()?;
     let alone = old.listening.iter().find(|one| {

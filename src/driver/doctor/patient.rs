@@ -78,7 +78,7 @@ impl<'a> Patient<'a> {
         let blind = match (&found, old) {
             (Err(refused), _) if refused.kind == Refusal::Privilege => Some(refused.clone()),
             (_, None) => subject::hidden(),
-            (_, Some(_)) => None,
+            (_, Some(old)) => old.seen().err(),
         };
         let intention = match (&found, &blind) {
             (Ok(Found::Old(old)), _) => held(request, &records).intend_from(old, Extent::All),

@@ -46,9 +46,9 @@ fn ptrace(patient: &Patient<'_>) -> Option<Diagnosis> {
         return None;
     }
     let what = "root has no CAP_SYS_PTRACE here, and HAProxy is to become another user";
-    let why =
-        "hareload could not look into the HAProxy that it has started: a reload is refused (exit code 4)";
-    let finding = finding(Level::Error, "no-ptrace", what, why).mend(mend_rights());
+    let why = "hareload has to ask HAProxy itself for its sockets: a reload of one without an admin socket that exposes them \
+               is refused (exit code 4), and http: and tcp: probes can't be told apart in `shared`";
+    let finding = finding(Level::Warning, "no-ptrace", what, why).mend(mend_rights());
     Some(finding.at(&user.place, user.presence))
 }
 

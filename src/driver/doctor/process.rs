@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Area, Diagnosis, Level, Patient};
 use crate::core::input::Refusal;
-use crate::driver::find::Found;
+use crate::driver::find::{self, Found};
 use crate::driver::status::{Role, Row};
 use crate::haproxy::argv::Mode;
 use crate::os::process::{self, Process};
@@ -48,11 +48,13 @@ fn nobody(why: &str) -> Vec<Diagnosis> {
     let what = format!("HAProxy does not run: {why}");
     let cause = "a reload is refused (exit code 7): there is nobody to hand over from";
     let not_running = error("not-running", &what, cause).mend("hareload start");
-    std::iter::once(not_running).chain(elsewhere()).collect()
+    // Of the one that the pidfile names, or of others.
+    let level = if why.contains(find::ELSEWHERE) { Level::Error } else { Level::Note };
+    std::iter::once(not_running).chain(elsewhere(level)).collect()
 }
 
 /// Those of containers, and of other users of the host: one of them may be meant.
-fn elsewhere() -> Option<Diagnosis> {
+fn elsewhere(level: Level) -> Option<Diagnosis> {
     let pids: Vec<String> = process::called(OsStr::new("haproxy"))
         .filter_map(|(pid, _)| Process::open(pid).ok())
         .filter(is_elsewhere)
@@ -67,7 +69,7 @@ fn elsewhere() -> Option<Diagnosis> {
     let why = "their listeners can't be seen or handed over from here";
     let mend =
         format!("nsenter -t {first} -n hareload doctor, and the same for a reload; or in its container");
-    Some(Diagnosis::new(Level::Note, Area::Process, "other-network", what, why).mend(mend))
+    Some(Diagnosis::new(level, Area::Process, "other-network", what, why).mend(mend))
 }
 
 fn is_elsewhere(process: &Process) -> bool {
@@ -92,14 +94,6 @@ fn of_the_old(patient: &Patient<'_>) -> Vec<Diagnosis> {
             let why = "it hears nothing, and after a reload it leaves only once it is continued";
             let stopped = Diagnosis::new(Level::Warning, Area::Process, "stopped", what, why);
             findings.push(stopped.mend(format!("kill -CONT {pid}")));
-        }
-        if is_elsewhere(process) {
-            let what = format!("pid {pid} serves in another network namespace than this shell's");
-            let why = "a reload from here starts the next one in this one, and tells the one that serves there to leave";
-            let mend = format!(
-                "nsenter -t {pid} -n hareload doctor, and the same for a reload; or in its container"
-            );
-            findings.push(error("other-network", &what, why).mend(mend));
         }
         findings.extend(supervised(patient, process));
     }

@@ -12,7 +12,7 @@ use crate::os::process::{self, Process, ProcessError};
 use super::seen::{
     absolute, command_of, instance_of, is_deaf, is_master, of_lost_state, same_file, same_network,
 };
-use super::{Found, NOBODY};
+use super::{ELSEWHERE, Found, NOBODY};
 use crate::driver::pidfile::is_haproxy;
 use crate::driver::records::Records;
 use crate::driver::request::{Refused, Request};
@@ -115,7 +115,7 @@ impl Looking<'_> {
     /// Why this process is not a HAProxy of this instance; `None` if it is one.
     pub(super) fn stranger(&self, process: &Process) -> Option<String> {
         if !same_network(process) {
-            return Some("which is in another network namespace; reload it in there".to_owned());
+            return Some(format!("which is {ELSEWHERE}; reload it in there"));
         }
         if !self.is_haproxy(process) {
             let comm = process.comm().unwrap_or_default();

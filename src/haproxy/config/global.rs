@@ -62,8 +62,10 @@ pub struct Global {
     pub hard_stop_after: Option<Setting>,
     /// `localpeer`, the last.
     pub localpeer: Option<Setting>,
-    /// `noreuseport`.
-    pub noreuseport: Option<Place>,
+    /// `localpeer`, the last before any `peers` section: up to HAProxy 3.0 those after it are ignored.
+    pub localpeer_before_peers: Option<Setting>,
+    /// `noreuseport`, the first that is certainly in effect, else the first.
+    pub noreuseport: Option<Setting>,
     /// `daemon`.
     pub daemon: Option<Place>,
     /// `master-worker`, unless taken back by `no master-worker`.
@@ -156,7 +158,13 @@ impl Global {
             "nbthread" => self.nbthread = setting,
             "hard-stop-after" => self.hard_stop_after = setting,
             "localpeer" => self.localpeer = setting,
-            "noreuseport" => self.noreuseport = Some(place.clone()),
+            "noreuseport" if !negated => {
+                let known = self.noreuseport.as_ref().map(|it| it.presence);
+                if known.is_none() || (known != Some(Presence::Certain) && presence == Presence::Certain) {
+                    let (text, place) = (String::new(), place.clone());
+                    self.noreuseport = Some(Setting { text, place, presence, known: true });
+                }
+            }
             "daemon" => self.daemon = Some(place.clone()),
             "master-worker" => self.master_worker = (!negated).then(|| place.clone()),
             "stats" if text(words, 1) == "socket" => self.stats_socket(place, words, presence, around),
@@ -206,6 +214,6 @@ mod tests {
         assert_eq!(global.maxconn.as_ref().and_then(Setting::number), Some(100));
         assert_eq!(global.nbthread.as_ref().and_then(Setting::number), Some(4));
         assert_eq!(global.nbthread.map(|setting| setting.place.to_string()).as_deref(), Some("b:4"));
-        assert_eq!((global.master_worker, global.noreuseport.map(|place| place.line)), (None, Some(6)));
+        assert_eq!((global.master_worker, global.noreuseport.map(|it| it.place.line)), (None, Some(6)));
     }
 }

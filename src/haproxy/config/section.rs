@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Place;
 use super::address::BindAddress;
+use super::words::{Variable, Word};
 
 /// A section's header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,17 +51,45 @@ pub enum Presence {
     Disabled,
 }
 
-/// A `peer` with an address: the one that is this host's is a listener too.
+/// A `peer` or `server` of a `peers` section. Without one that is this host's HAProxy drops the section, its `bind` too
+/// (src/cfgparse.c, cfg_parse_peers and check_config_validity).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Where it stands.
     pub place: Place,
     /// Its `peers` section.
     pub section: Arc<Section>,
-    /// Its name; this host's is the one given by `-L`, `localpeer`, or the host name.
-    pub name: String,
-    /// Its addresses.
+    /// Whose it is.
+    pub name: PeerName,
+    /// Where it listens if it is this host's; a `server` has none, its section's `bind` says it.
     pub addresses: Vec<BindAddress>,
+    /// What a `default-bind` of its section adds.
+    pub options: Vec<String>,
+    /// Whether it is in effect.
+    pub presence: Presence,
+}
+
+/// The name of a peer. This host's is the one given by `-L`, else by `localpeer`, else the host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerName {
+    /// As it stands there.
+    Is(String),
+    /// This host's, whatever it is: `"$HAPROXY_LOCALPEER"`.
+    Local,
+    /// It holds an unknown variable.
+    Unknown,
+}
+
+impl PeerName {
+    pub(super) fn of(word: Option<&Word>) -> PeerName {
+        match word {
+            Some(word) if word.variable == Variable::None => PeerName::Is(word.text.clone()),
+            Some(word) if matches!(word.text.as_str(), "$HAPROXY_LOCALPEER" | "${HAPROXY_LOCALPEER}") => {
+                PeerName::Local
+            }
+            _ => PeerName::Unknown,
+        }
+    }
 }
 
 /// A line that asks for the client's address towards a server (`source … usesrc`), which needs CAP_NET_ADMIN.
