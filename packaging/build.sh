@@ -66,6 +66,9 @@ stage() {
         cargo build --quiet --locked --profile "$profile" --target-dir "$target" -p hareload --bin hareload
         binary=$(built "$target")
     fi
+    # One at a time from here on.
+    exec 9>target/.package.lock
+    flock 9
     rm -rf "$stage"
     mkdir -p "$stage/man" "$stage/completions"
     install -m 755 "$binary" "$stage/hareload"
@@ -116,9 +119,6 @@ static() {
 
 if [ $# = 0 ]; then set -- deb rpm static; fi
 mkdir -p "$out" target
-# One at a time: they share the stage.
-exec 9>target/.package.lock
-flock 9
 for what in "$@"; do
     case $what in
     tools) tools ;;

@@ -12,7 +12,7 @@ say() { printf 'debs: %s\n' "$*" >&2; }
 command -v apt-get >/dev/null || { say 'no apt-get here'; exit 1; }
 debs=$(realpath -m "${CARGO_TARGET_DIR:-target}/debs")
 missing=0
-for name in haproxy insserv rpm; do
+for name in haproxy insserv rpm zsh fish man-db; do
     dir=$debs/$name
     # What a package lacks changes with what the machine has.
     if [ "$dir/.complete" -nt /var/lib/dpkg/status ]; then continue; fi

@@ -72,7 +72,9 @@ fn trials(caps: &Caps) -> Vec<Trial> {
     let overlay = root::missing_overlay();
     let systemd = booted::missing();
     let rpm = root::missing_debs("rpm");
-    let insserv = pieces::missing_insserv();
+    let insserv = root::missing_debs("insserv");
+    let keepalived = pieces::missing_keepalived();
+    let readers = pieces::missing_readers();
     let trial = |name: &str, needs: &[Need], missing: &[&Option<String>], test: fn() -> Result<()>| {
         let missing: Vec<String> =
             caps.missing(needs).into_iter().chain(missing.iter().copied().flatten().cloned()).collect();
@@ -96,14 +98,24 @@ fn trials(caps: &Caps) -> Vec<Trial> {
             &[&tools, &overlay, &packages],
             installed::try_refused,
         ),
-        trial("deb::pieces_are_used", &root, &[&tools, &overlay, &packages], pieces::try_in_root),
+        trial(
+            "deb::pieces_are_used",
+            &root,
+            &[&tools, &overlay, &packages, &keepalived, &readers],
+            pieces::try_in_root,
+        ),
         trial(
             "deb::orders_the_boot",
             &root,
-            &[&tools, &overlay, &packages, &insserv],
+            &[&tools, &overlay, &packages, &keepalived, &insserv],
             pieces::try_boot_order,
         ),
-        trial("deb::under_systemd", &root, &[&tools, &overlay, &packages, &systemd], booted::try_booted),
+        trial(
+            "deb::under_systemd",
+            &root,
+            &[&tools, &overlay, &packages, &keepalived, &systemd],
+            booted::try_booted,
+        ),
         trial("rpm::has_what_it_should", &root, &[&tools, &overlay, &rpm], installed::try_rpm),
         trial("static::runs_anywhere", &[&root[..], &[Need::Haproxy]].concat(), &[], static_::try_in_root),
     ]

@@ -352,9 +352,6 @@ fn failures(booted: &Booted) -> Result<()> {
 
 /// keepalived's hook in the example reloads through the unit, and keepalived may come and go.
 fn keepalived(booted: &Booted) -> Result<()> {
-    if !Path::new("/usr/sbin/keepalived").exists() {
-        return Ok(());
-    }
     ensure!(booted.property("keepalived", "KillMode")? == "process");
     ensure!(booted.property("keepalived", "After")?.contains("haproxy.service"));
     ensure!(booted.property("keepalived", "Wants")?.contains("haproxy.service"));

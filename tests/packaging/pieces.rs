@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::anyhow::{Context, Error, Result, ensure};
 use hareload_testkit::process;
 
 use super::guest::{Guest, SCRIPT};
@@ -85,6 +85,9 @@ pub(crate) fn in_root(dir: &Path) -> Result<()> {
     let products = Products::in_dir(dir)?;
     let guest = Guest::enter(dir)?;
     guest.configure("first", "")?;
+    for name in READERS {
+        guest.sh(&format!("dpkg -i {}/*.deb", root::debs(name).display()))?;
+    }
     guest.install(&products.first)?;
     man_pages(&guest)?;
     completions(&guest)?;
@@ -92,56 +95,60 @@ pub(crate) fn in_root(dir: &Path) -> Result<()> {
     keepalived(&guest)
 }
 
-pub(crate) fn missing_insserv() -> Option<String> {
-    let keepalived = !Path::new("/etc/init.d/keepalived").exists();
-    keepalived.then(|| "no keepalived".to_owned()).or_else(|| root::missing_debs("insserv"))
+pub(crate) fn missing_keepalived() -> Option<String> {
+    let there =
+        ["/usr/sbin/keepalived", "/etc/init.d/keepalived"].iter().all(|path| Path::new(path).exists());
+    (!there).then(|| "no keepalived".to_owned())
+}
+
+/// What else is installed in the root to use the pieces with.
+const READERS: [&str; 3] = ["man-db", "zsh", "fish"];
+
+pub(crate) fn missing_readers() -> Option<String> {
+    READERS.iter().find_map(|name| root::missing_debs(name))
 }
 
 pub(crate) fn try_boot_order() -> Result<()> {
     root::outside("order", &packages()?.dir).map(drop)
 }
 
-fn is_there(guest: &Guest, program: &str) -> bool {
-    guest.sh(&format!("command -v {program}")).is_ok()
-}
-
 fn man_pages(guest: &Guest) -> Result<()> {
     let pages = guest.sh("dpkg -L hareload | grep '/man/man.*gz$'")?;
     for page in pages.lines() {
-        let text = guest.sh(&format!("gzip -dc {page}"))?;
-        ensure!(text.contains(".SH NAME"), "{page} has no name");
+        let shown = guest.sh(&format!("MANWIDTH=100 man --warnings --local-file {page} 2>&1 | col -b"))?;
+        ensure!(shown.contains("NAME") && !shown.contains("warning"), "{page}: {shown}");
     }
-    // Where there is a man.
-    if is_there(guest, "man") && is_there(guest, "groff") {
-        let shown = guest.sh("MANWIDTH=100 man --local-file /usr/share/man/man8/hareload.8.gz | col -b")?;
-        ensure!(shown.contains("hareload") && shown.contains("SYNOPSIS"), "{shown}");
-    }
+    // As an administrator asks.
+    let shown = guest.sh("MANWIDTH=100 man 8 hareload | col -b")?;
+    ensure!(shown.contains("SYNOPSIS") && shown.contains("reload"), "{shown}");
     Ok(())
 }
 
+/// What each shell offers after `hareload rel`, and after `hareload reload --hand`.
 fn completions(guest: &Guest) -> Result<()> {
-    // What bash offers after `hareload rel` and after `hareload reload --hand`.
     let offers = |words: &str, at: usize| {
         let line = format!(
             ". /usr/share/bash-completion/completions/hareload; COMP_WORDS=({words}); COMP_CWORD={at}; \
              _hareload hareload \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{}]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
             at - 1
         );
-        let result = guest.run("bash", &["-c", &line])?.expect_code(0)?;
-        Ok::<_, hareload_testkit::anyhow::Error>(result.stdout)
+        Ok::<_, Error>(guest.run("bash", &["-c", &line])?.expect_code(0)?.stdout.trim().to_owned())
     };
-    ensure!(offers("hareload rel", 1)?.trim() == "reload", "bash: {}", offers("hareload rel", 1)?);
-    ensure!(offers("hareload reload --hand", 2)?.trim() == "--handover", "bash does not know --handover");
-    for (shell, file) in [
-        ("zsh", "/usr/share/zsh/vendor-completions/_hareload"),
-        ("fish", "/usr/share/fish/vendor_completions.d/hareload.fish"),
-    ] {
-        let text = fs::read_to_string(file)?;
-        ensure!(text.contains("reload") && text.contains("handover"), "{file}");
-        if is_there(guest, shell) {
-            guest.ok(&format!("{shell} -n {file}"))?;
-        }
-    }
+    let (verb, option) = (offers("hareload rel", 1)?, offers("hareload reload --hand", 2)?);
+    ensure!(verb == "reload" && option == "--handover", "bash offers {verb:?} and {option:?}");
+
+    let offers = |line: &str| {
+        let asked = guest.run("fish", &["-c", &format!("complete -C '{line}'")])?;
+        Ok::<_, Error>(asked.expect_code(0)?.stdout.split_whitespace().next().unwrap_or_default().to_owned())
+    };
+    let (verb, option) = (offers("hareload rel")?, offers("hareload reload --hand")?);
+    ensure!(verb == "reload" && option == "--handover", "fish offers {verb:?} and {option:?}");
+
+    // zsh finds it by its name, and can read it; what it offers shows on a terminal only.
+    const FOUND: &str = "autoload -Uz compinit; compinit -u -d /tmp/zcompdump; print $_comps[hareload]; \
+                         autoload +X -Uz _hareload; functions _hareload";
+    let found = guest.run("zsh", &["-f", "-c", FOUND])?.expect_code(0)?.stdout;
+    ensure!(found.starts_with("_hareload\n") && found.contains("--handover"), "zsh: {found}");
     Ok(())
 }
 
@@ -161,11 +168,9 @@ fn sysctls(guest: &Guest) -> Result<()> {
     let config = fs::read_to_string(super::guest::CONFIG)? + absent;
     fs::write(super::guest::CONFIG, config)?;
     ensure!(guest.run("hareload", &["start"])?.code != 0, "bound without the switch");
-    if is_there(guest, "sysctl") {
-        guest.ok(&format!("sysctl -p {FILE}"))?;
-    } else {
-        guest.ok(&format!("/lib/systemd/systemd-sysctl {FILE}"))?;
-    }
+    guest.sh(&format!(
+        "if command -v sysctl >/dev/null; then sysctl -p {FILE}; else /lib/systemd/systemd-sysctl {FILE}; fi"
+    ))?;
     ensure!(values().iter().all(|value| value.trim() == "1" || value.is_empty()), "{:?}", values());
     guest.ok("hareload start")?;
     guest.serves_now("first")?;
@@ -189,10 +194,8 @@ fn keepalived(guest: &Guest) -> Result<()> {
     guest.interface()?;
     for name in ["keepalived-a.conf", "keepalived-b.conf"] {
         let file = format!("/usr/share/doc/hareload/examples/{name}");
-        if is_there(guest, "keepalived") {
-            let said = guest.ok(&format!("keepalived --config-test --use-file {file}"))?;
-            ensure!(!said.contains("disabling") && !said.contains("nsafe"), "{name}: {said}");
-        }
+        let said = guest.ok(&format!("keepalived --config-test --use-file {file}"))?;
+        ensure!(!said.contains("disabling") && !said.contains("nsafe"), "{name}: {said}");
         let text = fs::read_to_string(&file)?;
         ensure!(
             text.contains("notify_master \"/usr/bin/systemctl reload-or-restart haproxy.service\""),
