@@ -8,6 +8,8 @@ use crate::core::input::Refusal;
 use crate::driver::find::{self, Found};
 use crate::driver::status::{Role, Row};
 use crate::haproxy::argv::Mode;
+use crate::haproxy::pidfile;
+use crate::os::files;
 use crate::os::process::{self, Process};
 
 /// An old generation that drains for longer is worth a warning: its connections live longer than a working day.
@@ -25,7 +27,7 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
         Ok(Found::Old(_)) => {}
         // Areas of their own say these.
         _ if patient.blind.is_some() || patient.is_master_worker() => {}
-        Ok(Found::Nobody(why)) => findings.extend(nobody(why)),
+        Ok(Found::Nobody(why)) => findings.extend(nobody(patient, why)),
         Err(refused) if refused.kind == Refusal::NotRunning => findings.push(
             error("ambiguous", &refused.why, "a reload is refused as long as it is not certain who is meant")
                 .mend(format!("write the pid of the right one into {}", patient.pidfile.display())),
@@ -44,17 +46,28 @@ fn error(code: &'static str, what: &str, why: &str) -> Diagnosis {
     Diagnosis::new(Level::Error, Area::Process, code, what, why)
 }
 
-fn nobody(why: &str) -> Vec<Diagnosis> {
+fn nobody(patient: &Patient<'_>, why: &str) -> Vec<Diagnosis> {
     let what = format!("HAProxy does not run: {why}");
     let cause = "a reload is refused (exit code 7): there is nobody to hand over from";
     let not_running = error("not-running", &what, cause).mend("hareload start");
-    // Of the one that the pidfile names, or of others.
-    let level = if why.contains(find::ELSEWHERE) { Level::Error } else { Level::Note };
-    std::iter::once(not_running).chain(elsewhere(level)).collect()
+    let elsewhere = if why.contains(find::ELSEWHERE) { named_elsewhere(patient) } else { others_elsewhere() };
+    std::iter::once(not_running).chain(elsewhere).collect()
+}
+
+/// The one that the pidfile names.
+fn named_elsewhere(patient: &Patient<'_>) -> Option<Diagnosis> {
+    let named = files::read_bounded(&patient.pidfile, pidfile::MAX_BYTES).ok()?;
+    let named = pidfile::parse(&named).ok()?;
+    let pid =
+        named.into_iter().find(|pid| Process::open(*pid).is_ok_and(|process| is_elsewhere(&process)))?;
+    let what = format!("pid {pid} serves in another network namespace than this shell's");
+    let why = "its listeners can't be seen or handed over from here: a reload is refused";
+    let mend = format!("nsenter -t {pid} -n hareload doctor, and the same for a reload; or in its container");
+    Some(error("other-network", &what, why).mend(mend))
 }
 
 /// Those of containers, and of other users of the host: one of them may be meant.
-fn elsewhere(level: Level) -> Option<Diagnosis> {
+fn others_elsewhere() -> Option<Diagnosis> {
     let pids: Vec<String> = process::called(OsStr::new("haproxy"))
         .filter_map(|(pid, _)| Process::open(pid).ok())
         .filter(is_elsewhere)
@@ -69,7 +82,7 @@ fn elsewhere(level: Level) -> Option<Diagnosis> {
     let why = "their listeners can't be seen or handed over from here";
     let mend =
         format!("nsenter -t {first} -n hareload doctor, and the same for a reload; or in its container");
-    Some(Diagnosis::new(level, Area::Process, "other-network", what, why).mend(mend))
+    Some(Diagnosis::new(Level::Note, Area::Process, "other-network", what, why).mend(mend))
 }
 
 fn is_elsewhere(process: &Process) -> bool {

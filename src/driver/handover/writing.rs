@@ -41,9 +41,9 @@ impl Handover<'_> {
     /// A HAProxy that is neither the old one nor the new one, and that the pidfile names: a reload of another kind, or of
     /// another instance with the same pidfile, has come in between.
     fn overtaken_by(&self, new: &[u32]) -> Option<u32> {
-        let named = files::read_bounded(&self.old.pidfile, pidfile::MAX_BYTES).ok()?;
-        let named = pidfile::parse(&named).ok()?;
-        let others = named.into_iter().filter(|pid| !new.contains(pid) && !self.old.is_member(*pid));
+        let known =
+            |pid: &u32| new.contains(pid) || self.old.is_member(*pid) || self.named_before.contains(pid);
+        let others = super::pids_in(&self.old.pidfile).into_iter().filter(|pid| !known(pid));
         let is_haproxy = |pid: &u32| {
             let exe = Process::open(*pid).ok().map(|process| process.identity().exe.clone());
             let name = exe.as_deref().and_then(Path::file_name);
