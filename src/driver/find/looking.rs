@@ -114,12 +114,12 @@ impl Looking<'_> {
 
     /// Why this process is not a HAProxy of this instance; `None` if it is one.
     pub(super) fn stranger(&self, process: &Process) -> Option<String> {
-        if !same_network(process) {
-            return Some(format!("which is {ELSEWHERE}; reload it in there"));
-        }
         if !self.is_haproxy(process) {
             let comm = process.comm().unwrap_or_default();
             return Some(format!("which is {comm} ({}), not HAProxy", process.identity().exe.display()));
+        }
+        if !same_network(process) {
+            return Some(format!("which is {ELSEWHERE}; reload it in there"));
         }
         let command = command_of(process)?;
         let own = command.pidfile.as_ref().map(|path| absolute(process, path));

@@ -27,7 +27,11 @@ pub(super) fn rows(
 ) -> Vec<Row> {
     let mut found: Vec<(Role, Option<u64>, u32)> = Vec::new();
     if let Some(old) = old {
-        let role = if old.paused { Role::Paused } else { Role::Serving };
+        let role = match (&old.unseen, old.paused) {
+            (Some(_), _) => Role::Unknown,
+            (None, true) => Role::Paused,
+            (None, false) => Role::Serving,
+        };
         found.extend(old.processes.iter().map(|process| (role, old.number, process.pid())));
     }
     let under_way = records.journal().map(|journal| journal.number);

@@ -145,7 +145,8 @@ mod tests {
         assert_eq!((told.code, told.stdout.as_str()), (0, "check --quiet\n"));
         let told = Hareload::new("/usr/bin/env").verb("-u").arg("PATH").env("HARELOAD_OUTPUT", "json").run();
         let told = told.expect("runs").stdout;
-        let own: Vec<&str> = told.lines().filter(|line| line.starts_with("HARELOAD_")).collect();
-        assert_eq!(own, ["HARELOAD_OUTPUT=json"]);
+        let mut own: Vec<&str> = told.lines().filter(|line| line.starts_with("HARELOAD_")).collect();
+        own.sort_unstable();
+        assert_eq!(own, ["HARELOAD_DEFAULTS_FILE=/dev/null", "HARELOAD_OUTPUT=json"]);
     }
 }
