@@ -21,6 +21,8 @@ mod products;
 mod root;
 #[path = "packaging/static_.rs"]
 mod static_;
+#[path = "packaging/under_systemd.rs"]
+mod under_systemd;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use hareload_testkit::waiting::until;
 use super::root;
 
 /// By when a command has ended, a service answers, or a process has left.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The port of the only frontend.
 pub(crate) const PORT: u16 = 8080;

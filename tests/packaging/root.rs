@@ -18,7 +18,7 @@ use super::INSIDE;
 use super::products::{REPOSITORY, target};
 
 /// By when a whole scenario has ended.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(400);
 
 /// By when one command of the outside has ended.
 const COMMAND: Duration = Duration::from_secs(60);
