@@ -158,10 +158,10 @@ pub(super) fn runs(request: &Request, records: &Records<'_>) -> Result<Result<()
             looking.examine(processes, None)?.seen().map(Ok)
         }
         Ok(_) => Ok(Ok(())),
-        Err(trouble) => looking.adopt(trouble).map(|found| match found {
-            Found::Old(_) => Ok(()),
-            Found::Nobody(why) => Err(why),
-        }),
+        Err(trouble) => match looking.adopt(trouble)? {
+            Found::Old(old) => old.seen().map(Ok),
+            Found::Nobody(why) => Ok(Err(why)),
+        },
     }
 }
 
