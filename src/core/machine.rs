@@ -41,9 +41,9 @@ pub(super) enum New {
     Absent,
     /// It runs, as far as we know.
     Running {
-        /// It has bound all it needs.
+        /// It has bound all it needs; from then on it may have accepted clients, unless they are steered away from it.
         bound: bool,
-        /// It has answered with its own pid; from then on it may have accepted clients.
+        /// It has answered with its own pid.
         live: bool,
         /// What it was told last.
         told: Told,
@@ -138,7 +138,7 @@ impl Machine {
         };
         machine.new = match found.new_alive {
             None => New::Absent,
-            Some(live) => New::Running { bound: true, live, told: Told::Nothing, deaf: false },
+            Some(live) => New::Running { bound: live, live, told: Told::Nothing, deaf: false },
         };
         let mut actions = Vec::new();
         match (found.committed, found.new_alive) {

@@ -89,16 +89,29 @@ impl Machine {
     }
 
     fn new_leaves(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let New::Running { live, .. } = self.new else { return self.old_again(now, actions) };
-        // One that was live may have accepted clients: what it accepted is finished. It has bound all that it wants: clients
-        // of a unix socket find the old one again before the new one closes its own.
-        let word = if live { Told::Retire } else { Told::Stop };
-        if live {
+        let New::Running { bound, live, .. } = self.new else { return self.old_again(now, actions) };
+        // What it has accepted is finished.
+        let word = if self.may_have_accepted(bound, live) { Told::Retire } else { Told::Stop };
+        // It has bound all that it wants: clients of a unix socket find the old one again before it closes its own.
+        if bound {
             actions.push(Action::RestoreSockets);
         }
         self.enter(now, Phase::Undoing(Back::NewLeaves), self.plan.limits.leave, Again::Repeat);
         self.tell_new(word, actions);
         actions.push(Action::WatchNewDeaf);
+    }
+
+    /// Whether clients may have come to the new one. It accepts as soon as it runs, which may be a moment before it is
+    /// seen to be bound, and long before it is seen to be live.
+    fn may_have_accepted(&self, bound: bool, live: bool) -> bool {
+        match self.way() {
+            // Until it is live, everybody is steered to the old one.
+            Some(Way::Trial) => live,
+            // One that asks for a pause serves nobody, and the old one is wanted back at once.
+            Some(Way::Pause) => bound,
+            Some(Way::Shared | Way::Overlap | Way::Start) => true,
+            None => false,
+        }
     }
 
     fn old_again(&mut self, now: Duration, actions: &mut Vec<Action>) {
@@ -177,10 +190,10 @@ impl Machine {
                 Back::Steer => self.new_leaves(now, actions),
                 Back::Aside | Back::OldFirst | Back::NewLeaves | Back::OldAgain | Back::Linger => {}
             },
-            // One that was not live yet may bind after it was looked at, and one that dies loses its descriptors before
+            // One that was not bound yet may bind after it was looked at, and one that dies loses its descriptors before
             // its sockets are closed: of such a one only the end counts.
             Input::NewDeaf => {
-                if let New::Running { live: true, ref mut deaf, .. } = self.new {
+                if let New::Running { bound: true, told: Told::Retire, ref mut deaf, .. } = self.new {
                     *deaf = true;
                     if back == Back::NewLeaves {
                         self.old_again(now, actions);

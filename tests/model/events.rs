@@ -221,6 +221,7 @@ impl State {
         let past = &mut state.world.past;
         past.old_told_to_leave &= matches!(state.world.old, Old::Retired | Old::Gone);
         past.new_told_to_leave &= matches!(state.world.new, New::Deaf | New::Gone);
+        past.new_told_to_retire &= past.new_told_to_leave;
         next.push((Event::Crash, Ok(state)));
     }
 

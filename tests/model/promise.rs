@@ -45,7 +45,10 @@ pub(crate) fn may(state: &State, action: &Action) -> Kept {
         }
         Action::Tell(Who::New, Order::Retire | Order::Stop | Order::Kill) => {
             hold(!world.past.old_told_to_leave, "old and new are never both told to leave")?;
-            hold(world.pidfile == Pidfile::Old, "one that the pidfile names is not told to leave")
+            hold(world.pidfile == Pidfile::Old, "one that the pidfile names is not told to leave")?;
+            let harsh = matches!(action, Action::Tell(_, Order::Stop | Order::Kill));
+            let kindly = !harsh || world.past.new_told_to_retire || !may_have_accepted(state);
+            hold(kindly, "one that may have accepted clients is told to retire first")
         }
         Action::RestorePidfile => {
             let kept = world.past.old_told_to_leave && world.new.alive();
@@ -63,6 +66,17 @@ pub(crate) fn may(state: &State, action: &Action) -> Kept {
         | Action::RenamePidfile
         | Action::RestoreSockets
         | Action::ForgetSockets => Ok(()),
+    }
+}
+
+/// Whether clients may have come to the new one. It runs, and accepts, before anybody can know that it is bound.
+fn may_have_accepted(state: &State) -> bool {
+    let world = &state.world;
+    match world.way {
+        Some(Way::Shared | Way::Overlap | Way::Start) => world.new.listens(),
+        // Held back until it is known to be live, or part of an outage that is to be short.
+        Some(Way::Trial | Way::Pause) => world.new.listens() && world.past.proofs.contains(&Step::Listeners),
+        None => false,
     }
 }
 

@@ -103,6 +103,8 @@ pub(crate) struct Past {
     pub(crate) new_died: bool,
     pub(crate) old_told_to_leave: bool,
     pub(crate) new_told_to_leave: bool,
+    /// It was told so kindly: what it has accepted may be finished.
+    pub(crate) new_told_to_retire: bool,
     /// A pause was said, and neither *resume* nor *retire* after it.
     pub(crate) pause_open: bool,
     /// The old one was paused, ever.
@@ -184,6 +186,7 @@ impl World {
         self.herald = Herald::Present;
         self.past.new_died = false;
         self.past.new_told_to_leave = false;
+        self.past.new_told_to_retire = false;
         self.past.proofs.clear();
         self.stands = Stands::First;
         self.stage = Stage::Forward;
@@ -203,7 +206,11 @@ impl World {
                 self.past.pause_open = false;
                 self.past.old_told_to_leave = true;
             }
-            (Who::New, Order::Retire | Order::Stop | Order::Kill) => self.past.new_told_to_leave = true,
+            (Who::New, Order::Retire) => {
+                self.past.new_told_to_leave = true;
+                self.past.new_told_to_retire = true;
+            }
+            (Who::New, Order::Stop | Order::Kill) => self.past.new_told_to_leave = true,
             (Who::New, Order::Pause | Order::Resume) => {}
         }
     }
