@@ -67,19 +67,27 @@ fn every_exit_code_of_doctor_is_listed_as_it_is() {
     }
 }
 
-#[test]
-fn every_name_of_an_examination_is_listed() {
-    let some = || Some("text".to_owned());
-    let finding = Finding {
+fn some() -> Option<String> {
+    Some("text".to_owned())
+}
+
+/// A finding that has everything that one can have.
+fn finding(code: &'static str) -> Finding {
+    Finding {
         level: Level::Error,
-        code: "master-worker",
+        code,
         message: "text".to_owned(),
         file: some(),
         line: Some(1),
         text: some(),
         cause: "text".to_owned(),
         mend: some(),
-    };
+    }
+}
+
+#[test]
+fn every_name_of_an_examination_is_listed() {
+    let finding = finding("master-worker");
     let examination = Examination {
         instance: "text".to_owned(),
         pidfile: "text".into(),
@@ -280,18 +288,11 @@ fn every_name_of_an_account_is_listed() {
 
 #[test]
 fn every_name_of_a_check_is_listed() {
-    let some = || Some("text".to_owned());
-    let finding = Finding {
-        level: Level::Error,
-        code: "chroot-missing",
-        message: "text".to_owned(),
-        file: some(),
-        line: Some(1),
-        text: some(),
-        cause: "text".to_owned(),
-        mend: some(),
+    let checked = Checked {
+        findings: vec![finding("chroot-missing")],
+        haproxy_exit: "text".to_owned(),
+        config_ok: true,
     };
-    let checked = Checked { findings: vec![finding], haproxy_exit: "text".to_owned(), config_ok: true };
     let value: Value = serde_json::from_str(&findings::json(&checked)).expect("JSON");
     let mut known = BTreeSet::new();
     names(&value, "", &mut known);

@@ -21,7 +21,7 @@ mod looking;
 mod seen;
 
 use looking::Looking;
-pub(super) use seen::{Posture, posture};
+pub(super) use seen::{Posture, posture, same_network};
 use seen::{absolute, command_of, same_file};
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.

@@ -1,7 +1,7 @@
 //! The loop of a handover: what happens becomes inputs, the core answers with actions, and they are carried out.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,8 +16,6 @@ use crate::core::outcome::Outcome;
 use crate::core::phase::Step;
 use crate::core::plan::{Drain, Plan};
 use crate::haproxy::handoff::Heard;
-use crate::haproxy::pidfile;
-use crate::os::files;
 use crate::os::herald::{Herald, Report};
 use crate::os::process::Exit;
 use crate::os::signals::Interrupts;
@@ -26,6 +24,7 @@ use crate::os::spawn::Output;
 use super::attempt::Attempt;
 use super::drain::Window;
 use super::find::Old;
+use super::pidfile;
 use super::records::Records;
 use super::request::Request;
 use super::timeline::Timeline;
@@ -87,7 +86,7 @@ impl<'a> Handover<'a> {
         Handover {
             machine: Machine::new(timeline.now()),
             notes: old.remarks.clone(),
-            named_before: pids_in(&old.pidfile),
+            named_before: pidfile::named_in(&old.pidfile),
             request,
             records,
             boot,
@@ -254,12 +253,6 @@ impl<'a> Handover<'a> {
         self.timeline.note("new", "is gone");
         self.inputs.push_back(Input::NewGone(failure));
     }
-}
-
-/// Whom a pidfile names; nobody if it can't be read.
-fn pids_in(path: &Path) -> Vec<u32> {
-    let bytes = files::read_bounded(path, pidfile::MAX_BYTES).ok();
-    bytes.and_then(|bytes| pidfile::parse(&bytes).ok()).unwrap_or_default()
 }
 
 async fn next_report(herald: Option<&mut Herald>) -> Option<Report> {

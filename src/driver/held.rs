@@ -22,6 +22,7 @@ use super::request::{Refused, Request};
 use super::timeline::Timeline;
 
 /// What is known once the lock is held.
+#[derive(Clone)]
 pub(super) struct Held<'a> {
     pub(super) command: &'static str,
     pub(super) request: &'a Request,
@@ -102,7 +103,7 @@ pub(super) fn state_refused(error: &StateError) -> Refused {
 }
 
 impl<'a> Held<'a> {
-    /// From now on.
+    /// From now on; for `doctor`, which only asks what would be done, without the lock.
     pub(super) fn of(command: &'static str, request: &'a Request, state: &'a StateDir) -> Held<'a> {
         Held {
             command,

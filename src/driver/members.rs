@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::time;
 
 use crate::haproxy::argv::CommandLine;
-use crate::haproxy::pidfile;
-use crate::os::files;
 use crate::os::privilege;
 use crate::os::process::{self, Process};
+
+use super::pidfile;
 
 /// How long one that is ending may take: it does what the kernel has to do, unless that holds it in the middle of
 /// something.
@@ -81,8 +81,9 @@ impl Members {
     /// Waits for those that are ending and can't be told apart any more: one of them may be a member, and hold its sockets
     /// for some milliseconds yet. `program` is what they run.
     pub(super) async fn are_gone(program: &Path) {
-        let own = program.file_name().into_iter().chain([OsStr::new("haproxy")]);
-        let ending: Vec<Process> = own.flat_map(process::ending).collect();
+        let usual = OsStr::new("haproxy");
+        let own = program.file_name().filter(|name| *name != usual);
+        let ending: Vec<Process> = own.into_iter().chain([usual]).flat_map(process::ending).collect();
         let gone = async {
             for process in &ending {
                 let _ = process.exited().await;
@@ -99,10 +100,7 @@ impl Members {
 
     /// The pids that HAProxy has written into their private pidfile, dead or alive.
     pub(super) fn written(&self) -> Vec<u32> {
-        files::read_bounded(&self.mark, pidfile::MAX_BYTES)
-            .ok()
-            .and_then(|bytes| pidfile::parse(&bytes).ok())
-            .unwrap_or_default()
+        pidfile::named_in(&self.mark)
     }
 
     /// Adds one that is certain.

@@ -1,6 +1,7 @@
-//! The pidfile, before and after: whether the commit will be possible, and whether it names anybody still.
+//! The pidfile, before and after: whom it names, whether the commit will be possible, and whether it is true.
 //!
-//! Called by `reload` and `start`, also for `--dry-run`, before anything is touched; and by `stop`, after it.
+//! Called by everybody who reads one without having to say why it can't be read; by `reload` and `start`, also for
+//! `--dry-run`, before anything is touched; and by `stop`, after it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,12 @@ use crate::os::process::{Process, ProcessError};
 
 use super::find::Old;
 use super::request::{Refused, Request};
+
+/// Whom a pidfile names; nobody if it can't be read, or is none.
+pub(super) fn named_in(path: &Path) -> Vec<u32> {
+    let bytes = files::read_bounded(path, pidfile::MAX_BYTES).ok();
+    bytes.and_then(|bytes| pidfile::parse(&bytes).ok()).unwrap_or_default()
+}
 
 /// Refuses a pidfile that [`crate::os::files::replace`] could not replace at the commit.
 pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
@@ -57,13 +64,12 @@ pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
 /// Removes a pidfile that names nobody who lives, or others than HAProxy, such as whoever was given the pid of one that
 /// is gone; its path, if there was one.
 pub(super) fn forget_stale(path: &Path, request: &Request) -> Option<String> {
-    let bytes = files::read_bounded(path, pidfile::MAX_BYTES).ok()?;
-    let pids = pidfile::parse(&bytes).ok()?;
+    let pids = named_in(path);
     let nobody = |pid: &u32| match Process::open(*pid) {
         Ok(process) => !is_haproxy(&process, request),
         Err(error) => matches!(error, ProcessError::Gone { .. } | ProcessError::Recycled { .. }),
     };
-    if !pids.iter().all(nobody) {
+    if pids.is_empty() || !pids.iter().all(nobody) {
         return None;
     }
     std::fs::remove_file(path.canonicalize().ok()?).ok()?;
@@ -84,8 +90,7 @@ pub(super) fn is_haproxy(process: &Process, request: &Request) -> bool {
 /// everybody else too. What was done, or why it could not be.
 pub(super) fn set_right(old: &Old) -> Option<Result<String, String>> {
     let pids = old.named().pids;
-    let named = files::read_bounded(&old.pidfile, pidfile::MAX_BYTES).ok();
-    let mut named = named.and_then(|bytes| pidfile::parse(&bytes).ok()).unwrap_or_default();
+    let mut named = named_in(&old.pidfile);
     let mut serving = pids.clone();
     named.sort_unstable();
     serving.sort_unstable();

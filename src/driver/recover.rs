@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::core::account::Account;
 use crate::core::machine::{Found, Machine};
-use crate::haproxy::pidfile;
 use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
 use crate::os::signals::Interrupts;
@@ -18,6 +17,7 @@ use super::attempt::Attempt;
 use super::find::Old;
 use super::handover::Handover;
 use super::members::Members;
+use super::pidfile;
 use super::records::{Journal, Records};
 use super::request::Request;
 use super::timeline::Timeline;
@@ -56,14 +56,8 @@ pub(super) async fn leftovers(
         true => None,
         false => Some(is_live(&paths.admin, &members).await),
     };
-    let named: Vec<u32> = files::read_bounded(&journal.pidfile, pidfile::MAX_BYTES)
-        .ok()
-        .and_then(|bytes| pidfile::parse(&bytes).ok())
-        .unwrap_or_default();
-    let written: Vec<u32> = files::read_bounded(&paths.pidfile, pidfile::MAX_BYTES)
-        .ok()
-        .and_then(|bytes| pidfile::parse(&bytes).ok())
-        .unwrap_or_default();
+    let named = pidfile::named_in(&journal.pidfile);
+    let written = members.written();
     let old = Rc::new(old_of(&journal));
     let committed = !named.is_empty()
         && named.iter().all(|pid| !journal.old.iter().any(|old| old.pid == *pid))

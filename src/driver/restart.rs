@@ -126,16 +126,7 @@ impl Held<'_> {
             probes: Vec::new(),
             ..self.request.clone()
         };
-        let held = Held {
-            command: self.command,
-            request: &request,
-            records: self.records.clone(),
-            timeline: self.timeline.clone(),
-            began: self.began,
-            asked: self.asked,
-            locked: self.locked,
-            boot: self.boot.clone(),
-        };
+        let held = Held { request: &request, ..self.clone() };
         held.timeline.note("hareload", "finishes a restart that was interrupted");
         let manner = restart.finish.map_or(Manner::Now, Manner::Finish);
         let account = match find::find(&request, &held.records) {

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    fn room() -> (tempfile::TempDir, PathBuf) {
+    pub(super) fn room() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("haproxy.pid");
         (directory, path)

@@ -17,11 +17,9 @@ use crate::driver::start::{DEFAULT_CONFIG, DEFAULT_HAPROXY};
 use crate::driver::status::{self, Role, Row};
 use crate::driver::subject;
 use crate::driver::texts::Texts;
-use crate::driver::timeline::Timeline;
 use crate::driver::ways::{self, Extent};
 use crate::haproxy::config::Config;
 use crate::haproxy::version::Version;
-use crate::os::clock;
 use crate::os::state::{StateDir, StateError};
 
 /// What was looked at.
@@ -81,7 +79,7 @@ impl<'a> Patient<'a> {
             (_, Some(old)) => old.seen().err(),
         };
         let intention = match (&found, &blind) {
-            (Ok(Found::Old(old)), _) => held(request, &records).intend_from(old, Extent::All),
+            (Ok(Found::Old(old)), _) => Held::of("doctor", request, &seen).intend_from(old, Extent::All),
             (Ok(Found::Nobody(_)), Some(blind)) => Err(blind.clone()),
             (Ok(Found::Nobody(why)), None) => {
                 Err(Refused::new(Refusal::NotRunning, format!("{why}; start HAProxy first")))
@@ -151,20 +149,6 @@ impl<'a> Patient<'a> {
     pub(super) fn is_the_hosts_own(&self) -> bool {
         let usual = Path::new(find::DEFAULT_PIDFILE);
         self.pidfile == usual || self.pidfile.canonicalize().is_ok_and(|path| path == usual)
-    }
-}
-
-/// What [`Held`] knows when the lock is not held: enough to say what would be done.
-pub(super) fn held<'a>(request: &'a Request, records: &Records<'a>) -> Held<'a> {
-    Held {
-        command: "doctor",
-        request,
-        records: records.clone(),
-        timeline: Timeline::begin(),
-        began: clock::wall(),
-        asked: clock::since_boot(),
-        locked: clock::since_boot(),
-        boot: clock::boot_id(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Area, Diagnosis, Level, Patient};
-use crate::driver::pidfile::{is_haproxy, replaceable};
+use crate::driver::pidfile::{is_haproxy, named_in, replaceable};
 use crate::driver::request::Request;
 use crate::haproxy::pidfile;
 use crate::os::files::{self, FileError};
@@ -73,9 +73,7 @@ fn said(patient: &Patient<'_>, pids: &[u32]) -> String {
 
 /// Whether a pidfile names a HAProxy that lives and is none of those that serve.
 pub(super) fn names_another(path: &Path, serving: &[u32], request: &Request) -> bool {
-    let named = files::read_bounded(path, pidfile::MAX_BYTES).ok();
-    let named = named.and_then(|bytes| pidfile::parse(&bytes).ok()).unwrap_or_default();
-    named.iter().filter(|pid| !serving.contains(pid)).any(|pid| match Process::open(*pid) {
+    named_in(path).iter().filter(|pid| !serving.contains(pid)).any(|pid| match Process::open(*pid) {
         Ok(process) => is_haproxy(&process, request),
         Err(ProcessError::Gone { .. } | ProcessError::Recycled { .. }) => false,
         Err(_) => true,

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::{Area, Diagnosis, Level, Patient};
 use crate::core::input::Refusal;
-use crate::driver::find::{self, Found};
+use crate::driver::find::{self, Found, same_network};
+use crate::driver::pidfile::named_in;
 use crate::driver::status::{Role, Row};
 use crate::haproxy::argv::Mode;
-use crate::haproxy::pidfile;
-use crate::os::files;
 use crate::os::process::{self, Process};
 
 /// An old generation that drains for longer is worth a warning: its connections live longer than a working day.
@@ -56,10 +55,9 @@ fn nobody(patient: &Patient<'_>, why: &str) -> Vec<Diagnosis> {
 
 /// The one that the pidfile names.
 fn named_elsewhere(patient: &Patient<'_>) -> Option<Diagnosis> {
-    let named = files::read_bounded(&patient.pidfile, pidfile::MAX_BYTES).ok()?;
-    let named = pidfile::parse(&named).ok()?;
-    let pid =
-        named.into_iter().find(|pid| Process::open(*pid).is_ok_and(|process| is_elsewhere(&process)))?;
+    let pid = named_in(&patient.pidfile)
+        .into_iter()
+        .find(|pid| Process::open(*pid).is_ok_and(|process| !same_network(&process)))?;
     let what = format!("pid {pid} serves in another network namespace than this shell's");
     let why = "its listeners can't be seen or handed over from here: a reload is refused";
     let mend = format!("nsenter -t {pid} -n hareload doctor, and the same for a reload; or in its container");
@@ -70,7 +68,7 @@ fn named_elsewhere(patient: &Patient<'_>) -> Option<Diagnosis> {
 fn others_elsewhere() -> Option<Diagnosis> {
     let pids: Vec<String> = process::called(OsStr::new("haproxy"))
         .filter_map(|(pid, _)| Process::open(pid).ok())
-        .filter(is_elsewhere)
+        .filter(|process| !same_network(process))
         .map(|process| process.pid().to_string())
         .take(MOST_NAMED)
         .collect();
@@ -83,11 +81,6 @@ fn others_elsewhere() -> Option<Diagnosis> {
     let mend =
         format!("nsenter -t {first} -n hareload doctor, and the same for a reload; or in its container");
     Some(Diagnosis::new(Level::Note, Area::Process, "other-network", what, why).mend(mend))
-}
-
-fn is_elsewhere(process: &Process) -> bool {
-    let ours = Process::open(process::myself()).ok().and_then(|me| me.net_namespace().ok());
-    matches!((ours, process.net_namespace()), (Some(ours), Ok(theirs)) if ours != theirs)
 }
 
 fn of_the_old(patient: &Patient<'_>) -> Vec<Diagnosis> {

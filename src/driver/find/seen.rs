@@ -108,7 +108,8 @@ pub(super) fn holds_no_listener(process: &Process) -> bool {
     })
 }
 
-pub(super) fn same_network(process: &Process) -> bool {
+/// Whether it is in our network namespace; one that can't be asked is taken for one of ours.
+pub(in crate::driver) fn same_network(process: &Process) -> bool {
     let ours = Process::open(process::myself()).map(|me| me.net_namespace().ok());
     match (ours, process.net_namespace()) {
         (Ok(Some(ours)), Ok(theirs)) => ours == theirs,

@@ -1,9 +1,8 @@
 //! The files of a handover: the pidfile, whose renaming is the commit, the second names of unix sockets, the journal.
 
-use std::path::Path;
-
 use crate::core::action::Stage;
 use crate::core::input::Input;
+use crate::driver::pidfile::{is_haproxy, named_in};
 use crate::haproxy::pidfile;
 use crate::os::files::{self, Durability};
 use crate::os::process::Process;
@@ -43,15 +42,9 @@ impl Handover<'_> {
     fn overtaken_by(&self, new: &[u32]) -> Option<u32> {
         let known =
             |pid: &u32| new.contains(pid) || self.old.is_member(*pid) || self.named_before.contains(pid);
-        let others = super::pids_in(&self.old.pidfile).into_iter().filter(|pid| !known(pid));
-        let is_haproxy = |pid: &u32| {
-            let exe = Process::open(*pid).ok().map(|process| process.identity().exe.clone());
-            let name = exe.as_deref().and_then(Path::file_name);
-            name.is_some_and(|name| {
-                name.to_string_lossy().starts_with("haproxy") || Some(name) == self.haproxy.file_name()
-            })
-        };
-        others.into_iter().find(is_haproxy)
+        let is_haproxy =
+            |pid: &u32| Process::open(*pid).is_ok_and(|process| is_haproxy(&process, self.request));
+        named_in(&self.old.pidfile).into_iter().find(|pid| !known(pid) && is_haproxy(pid))
     }
 
     pub(super) fn restore_pidfile(&mut self) {
@@ -61,9 +54,7 @@ impl Handover<'_> {
             self.forget_pidfile();
             return;
         }
-        let named =
-            files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
-        if named.as_ref() == Some(&pids) {
+        if named_in(path) == pids {
             return;
         }
         match files::replace(path, pidfile::render(&pids).as_bytes(), Durability::Synced) {
@@ -75,10 +66,8 @@ impl Handover<'_> {
     /// Nobody serves: a pidfile that names the new one lies.
     fn forget_pidfile(&mut self) {
         let path = &self.old.pidfile;
-        let named =
-            files::read_bounded(path, pidfile::MAX_BYTES).ok().and_then(|bytes| pidfile::parse(&bytes).ok());
         let new = self.attempt.as_ref().map(|attempt| attempt.members.written()).unwrap_or_default();
-        if named.is_some_and(|named| named.iter().any(|pid| new.contains(pid)))
+        if named_in(path).iter().any(|pid| new.contains(pid))
             && let Err(error) = path.canonicalize().and_then(std::fs::remove_file)
         {
             self.notes.push(format!("the pidfile names one that is gone: {error}"));

@@ -128,11 +128,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::{UnixListener, UnixStream};
 
-    fn room() -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("haproxy.pid");
-        (directory, path)
-    }
+    use super::super::tests::room;
 
     #[test]
     fn what_a_dead_haproxy_has_half_bound_is_forgotten() {
