@@ -124,17 +124,17 @@ impl Service<'_> {
     fn once(&self, cycle: usize) -> Result<()> {
         let (first, second) = (format!("{}-{cycle}-a", self.number), format!("{}-{cycle}-b", self.number));
         self.configure(&first, "")?;
-        self.hareload("start", 0)?;
-        self.serves(&first)?;
+        let said = self.hareload("start", 0)?;
+        self.serves(&first).context(said)?;
         self.configure(&second, "")?;
-        self.hareload("reload", 0)?;
-        self.serves(&second)?;
+        let said = self.hareload("reload", 0)?;
+        self.serves(&second).context(said)?;
         // Two kinds of broken: one that the check finds, and one that only a start does.
         let (line, code) =
             if cycle.is_multiple_of(2) { ("binnd", 6) } else { ("chroot /srv/no-such-jail", 150) };
         self.configure("broken", line)?;
-        self.hareload("reload", code)?;
-        self.serves(&second)?;
+        let said = self.hareload("reload", code)?;
+        self.serves(&second).context(said)?;
         self.hareload("stop", 0)?;
         ensure!(!self.pidfile().exists(), "a pidfile is left");
         ensure!(self.ask().is_err(), "somebody answers after a stop");
@@ -158,15 +158,17 @@ impl Service<'_> {
         Ok(fs::write(self.directory.join("haproxy.cfg"), text)?)
     }
 
-    fn hareload(&self, verb: &str, code: i32) -> Result<()> {
+    /// What it says, with its timeline: a service that is not as it should be is explained by it.
+    fn hareload(&self, verb: &str, code: i32) -> Result<String> {
         let mut command = Command::new(HARELOAD);
-        command.arg(verb).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args([verb, "-v"]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         let instance = format!("service-{}", self.number);
         command.args(["--instance", &instance, "--settings", "/dev/null"]);
         command.arg("--config").arg(self.directory.join("haproxy.cfg")).arg("--pidfile").arg(self.pidfile());
         command.arg("--haproxy").arg(&self.haproxy.path).arg("--state-dir").arg(self.directory.join("state"));
         command.arg("--history-dir").arg(self.directory.join("history"));
-        process::run(command, DEADLINE)?.expect_code(code).map(drop).with_context(|| verb.to_owned())
+        let result = process::run(command, DEADLINE)?.expect_code(code).with_context(|| verb.to_owned())?;
+        Ok(result.stdout + &result.stderr)
     }
 
     fn ask(&self) -> Result<String> {

@@ -54,6 +54,20 @@ pub enum Verdict {
     Stopped,
 }
 
+impl Verdict {
+    /// Whether it is the new one that serves, proven or not.
+    pub fn new_serves(&self) -> bool {
+        match self {
+            Verdict::Reloaded | Verdict::ReloadedStillDraining | Verdict::Unproven => true,
+            Verdict::Refused(..)
+            | Verdict::RolledBack
+            | Verdict::Nobody
+            | Verdict::Unchanged
+            | Verdict::Stopped => false,
+        }
+    }
+}
+
 /// What became of the generation that does not serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time;
+
 use crate::core::account::Named;
 use crate::core::action::Stage;
 use crate::core::input::{Failure, Refusal};
@@ -30,6 +32,9 @@ use super::ways::{Chosen, Source};
 
 /// How long the new one may take to fetch the lent sockets: it parses its configuration first.
 const LENDING: Duration = Duration::from_secs(120);
+
+/// How long the process that was spawned may take to end, once its daemon serves.
+const LAUNCHING: Duration = Duration::from_secs(2);
 
 /// One attempt at a new generation.
 #[derive(Debug)]
@@ -238,6 +243,19 @@ impl Attempt {
     pub(super) fn pids(&self) -> Vec<u32> {
         let written = self.members.written();
         written.into_iter().filter(|pid| self.members.includes(*pid)).collect()
+    }
+
+    /// Waits for the process that was spawned, which ends once its daemon runs: on a busy machine the daemon may be proven
+    /// first, and the other holds the same listeners for as long.
+    pub(super) async fn is_launched(&self) {
+        let serving = self.pids();
+        let launchers = self.members.alive().into_iter().filter(|member| !serving.contains(&member.pid()));
+        let ended = async {
+            for launcher in launchers {
+                let _ = launcher.exited().await;
+            }
+        };
+        let _ = time::timeout(LAUNCHING, ended).await;
     }
 
     /// Tells all its processes something.

@@ -157,6 +157,9 @@ impl<'a> Handover<'a> {
                 }
             }
             if let Some(outcome) = self.outcome.take() {
+                if let Some(attempt) = self.attempt.as_ref().filter(|_| outcome.verdict.new_serves()) {
+                    attempt.is_launched().await;
+                }
                 return outcome;
             }
             let wakes = self.machine.wakes_at().map(|at| self.timeline.instant(at));

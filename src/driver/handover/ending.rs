@@ -42,14 +42,7 @@ impl Handover<'_> {
         outcome: Outcome,
         began: jiff::Timestamp,
     ) -> Account {
-        let new_serves = match &outcome.verdict {
-            Verdict::Reloaded | Verdict::ReloadedStillDraining | Verdict::Unproven => true,
-            Verdict::Refused(..)
-            | Verdict::RolledBack
-            | Verdict::Nobody
-            | Verdict::Unchanged
-            | Verdict::Stopped => false,
-        };
+        let new_serves = outcome.verdict.new_serves();
         if new_serves
             && let Some(generation) = self.generation()
             && let Err(error) = self.records.set_current(&generation)
