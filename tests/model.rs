@@ -63,8 +63,12 @@ fn explored_in_turn(ways: &[Way]) {
 
 fn explore_plan(ways: &[Way], dwell: Duration, drain: Drain) {
     let title = format!("{}, dwell {dwell:?}, {drain:?}", names(ways));
-    let plan = Plan { ways: ways.to_vec(), dwell, drain, limits: limits() };
-    match explore::everything(&plan) {
+    let plan = Plan { ways: ways.to_vec(), dwell, drain, patient: false, limits: limits() };
+    explore(&title, &plan);
+}
+
+fn explore(title: &str, plan: &Plan) {
+    match explore::everything(plan) {
         // Past the capture of the test harness: how much was explored is part of the result.
         Ok(size) => writeln!(
             io::stderr(),
@@ -105,6 +109,13 @@ fn pause_keeps_the_promise() {
 #[test]
 fn start_keeps_the_promise() {
     explored(Way::Start);
+}
+
+#[test]
+fn the_start_of_a_restart_keeps_the_promise() {
+    let drain = Drain::Return;
+    let plan = Plan { ways: vec![Way::Start], dwell: BEAT, drain, patient: true, limits: limits() };
+    explore("start of a restart", &plan);
 }
 
 #[test]

@@ -33,13 +33,14 @@ const SPAN: Duration = Duration::from_millis(120);
 
 type Test = fn(&Haproxy) -> Result<()>;
 
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 9] = [
     ("killed_and_finished_by_the_guard", killed),
     ("killed_with_its_guard_and_recovered", recovered),
     ("killed_with_its_guard_and_reloaded", reloaded),
     ("killed_with_its_guard_and_stopped", stopped),
     ("killed_with_its_guard_and_started", started),
     ("told_to_end", told_to_end),
+    ("told_to_end_at_any_instant", told_to_end_at_any_instant),
     ("killed_at_any_instant", killed_at_any_instant),
     ("a_start_killed_at_any_instant", start_killed_at_any_instant),
 ];
@@ -139,6 +140,25 @@ fn told_to_end(haproxy: &Haproxy) -> Result<()> {
     stage.expect_serving("g2").with_context(|| result.stderr.clone())?;
     let pid = stage.instance.pid()?;
     stage.instance.wait_only(&[pid], DEADLINE)
+}
+
+/// Told to end at any instant: before the stop the old one goes on, after it the new one serves.
+fn told_to_end_at_any_instant(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::new().frontend(8080).marker("g0"))?;
+    for part in 0..KILLS {
+        let marker = format!("g{}", part + 1);
+        stage.instance.write_config(Config::new().frontend(8080).marker(&marker))?;
+        let restart = stage.hareload().verb("restart").arg("-v").spawn()?;
+        std::thread::park_timeout(SPAN * part / KILLS);
+        stage.instance.signal(restart.pid(), Signal::TERM)?;
+        let result = restart.wait(DEADLINE)?;
+        let context = || format!("told at {part}/{KILLS} of {SPAN:?}: {}{}", result.stdout, result.stderr);
+        ensure!(result.code == 0 || result.signal == Some(15), "exit code {}: {}", result.code, context());
+        let serves = stage.instance.serving_generation().with_context(context)?;
+        stage.expect_serving(&serves).with_context(context)?;
+        stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE).with_context(context)?;
+    }
+    stage.expect_tidy()
 }
 
 fn hareloads(stage: &Stage) -> Vec<u32> {

@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum as _};
 
 use crate::core::plan::{AfterDrain, Drain, Limits};
-use crate::driver::find::DEFAULT_PIDFILE;
+use crate::driver::find::{DEFAULT_INSTANCE, usual_pidfile};
 use crate::driver::request::{Probe, Request};
 use crate::haproxy::argv;
 use crate::os::state;
@@ -78,7 +78,8 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
     let mut list = Listing { matches, file: path, listed: Vec::new() };
     argv::validate_extra(&args.extra).context("options for HAProxy")?;
 
-    let instance = list.pick("instance", place.instance.clone(), file.instance, || "haproxy".to_owned());
+    let instance =
+        list.pick("instance", place.instance.clone(), file.instance, || DEFAULT_INSTANCE.to_owned());
     state::check_instance(&instance)?;
     let state_dir = match list.optional("state-dir", target.state.state_dir.clone(), file.state_dir) {
         Some(path) => path,
@@ -97,7 +98,7 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
     let of_file = (!file.config.is_empty()).then_some(file.config);
     let configs = list.described("config", configs, of_file, distribution.configs());
     let pidfile = list.described("pidfile", target.pidfile.clone(), file.pidfile, distribution.pidfile());
-    let pidfile = pidfile.unwrap_or_else(|| list.default("pidfile", DEFAULT_PIDFILE.into()));
+    let pidfile = pidfile.unwrap_or_else(|| list.default("pidfile", usual_pidfile(&instance)));
     let haproxy = list.described("haproxy", target.haproxy.clone(), file.haproxy, distribution.haproxy());
     let options = list.described("options", None, None, distribution.options());
     let running =

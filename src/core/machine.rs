@@ -108,6 +108,7 @@ impl Machine {
                 ways: Vec::new(),
                 dwell: Duration::ZERO,
                 drain: super::plan::Drain::Return,
+                patient: false,
                 limits: Limits::default(),
             },
             attempt: 0,
@@ -169,6 +170,14 @@ impl Machine {
     /// The way that is being taken, once there is one.
     pub fn way(&self) -> Option<Way> {
         self.plan.ways.get(self.attempt).copied()
+    }
+
+    /// Somebody wants hareload to end: the way back is taken, if there is one that is better than to go on.
+    pub(super) fn interrupt(&mut self, now: Duration, signal: i32, actions: &mut Vec<Action>) {
+        self.interrupted = Some(signal);
+        if self.has_way_back() && !self.plan.patient {
+            self.undo(now, Cause::Interrupted(signal), Then::End, actions);
+        }
     }
 
     /// Whether there is something to go back to: the old one, or nobody, as before a start. Else the new one is all there

@@ -135,6 +135,9 @@ pub struct Plan {
     pub dwell: Duration,
     /// What to do about the old one afterwards.
     pub drain: Drain,
+    /// An interrupt undoes nothing: it is remembered, and hareload dies of it at the end. For the start of a restart, when
+    /// nobody else is left who could serve.
+    pub patient: bool,
     /// The deadlines.
     pub limits: Limits,
 }

@@ -100,12 +100,7 @@ impl Machine {
                     self.next_proof(now, step, actions);
                 }
             }
-            Input::Interrupted(signal) => {
-                self.interrupted = Some(signal);
-                if self.has_way_back() {
-                    self.undo(now, Cause::Interrupted(signal), Then::End, actions);
-                }
-            }
+            Input::Interrupted(signal) => self.interrupt(now, signal, actions),
             Input::Tick => match self.tick(now) {
                 Due::Deadline if step == Step::Dwell => self.next_proof(now, step, actions),
                 Due::Deadline => self.undo(now, Cause::NotProven(step), Then::End, actions),

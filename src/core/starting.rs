@@ -46,12 +46,7 @@ impl Machine {
                 self.undo(now, Cause::Start(failure), then, actions);
             }
             Input::OldGone => self.old.gone = true,
-            Input::Interrupted(signal) => {
-                self.interrupted = Some(signal);
-                if self.has_way_back() {
-                    self.undo(now, Cause::Interrupted(signal), Then::End, actions);
-                }
-            }
+            Input::Interrupted(signal) => self.interrupt(now, signal, actions),
             Input::Tick => match self.tick(now) {
                 Due::Deadline => {
                     let cause = match self.old.paused {

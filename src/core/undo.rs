@@ -116,17 +116,26 @@ impl Machine {
 
     fn old_again(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.old.gone {
-            actions.push(Action::ReleaseSteering);
-            let verdict = match &self.cause {
-                Some(cause) if self.has_way_back() => refusal(cause).unwrap_or(Verdict::Nobody),
-                _ => Verdict::Nobody,
-            };
-            return self.finish(verdict, self.new_rest(), actions);
+            return self.without_old(now, actions);
         }
         actions.push(Action::RestoreSockets);
         self.enter(now, Phase::Undoing(Back::OldAgain), self.plan.limits.listen_again, Again::Repeat);
         self.tell_old(Order::Resume, actions);
         actions.push(Action::WatchOldListens);
+    }
+
+    /// Nobody is left who could serve. Where nobody did before (a start), there is time to see the new one out.
+    fn without_old(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let draining = matches!(self.new, New::Running { deaf: true, .. });
+        if draining && self.way() == Some(Way::Start) && self.phase != Phase::Undoing(Back::Linger) {
+            return self.enter(now, Phase::Undoing(Back::Linger), self.plan.limits.linger, Again::Never);
+        }
+        actions.push(Action::ReleaseSteering);
+        let verdict = match &self.cause {
+            Some(cause) if self.has_way_back() => refusal(cause).unwrap_or(Verdict::Nobody),
+            _ => Verdict::Nobody,
+        };
+        self.finish(verdict, self.new_rest(), actions);
     }
 
     fn linger(&mut self, now: Duration, actions: &mut Vec<Action>) {
@@ -154,6 +163,9 @@ impl Machine {
 
     /// The old one serves as before.
     fn back(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.old.gone {
+            return self.without_old(now, actions);
+        }
         let next = self.then == Then::NextWay && self.interrupted.is_none() && self.new == New::Absent;
         match (next, self.way(), self.cause.take()) {
             (true, Some(way), Some(why)) => {

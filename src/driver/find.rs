@@ -27,6 +27,18 @@ use seen::{absolute, command_of, same_file};
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
 
+/// The name of the instance, for whoever names none.
+pub const DEFAULT_INSTANCE: &str = "haproxy";
+
+/// The usual pidfile of an instance: two of them never share one.
+pub fn usual_pidfile(instance: &str) -> PathBuf {
+    if instance == DEFAULT_INSTANCE {
+        PathBuf::from(DEFAULT_PIDFILE)
+    } else {
+        PathBuf::from(format!("/run/haproxy-{instance}.pid"))
+    }
+}
+
 /// Where one is that can't be meant, since it listens elsewhere.
 pub(super) const ELSEWHERE: &str = "in another network namespace";
 
@@ -199,5 +211,5 @@ pub(super) fn is_pidfile_of(request: &Request, pid: u32, own: &Path) -> bool {
 
 /// The pidfile that was asked for, or the usual one.
 pub(super) fn pidfile_of(request: &Request) -> PathBuf {
-    request.pidfile.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PIDFILE))
+    request.pidfile.clone().unwrap_or_else(|| usual_pidfile(&request.instance))
 }

@@ -123,6 +123,7 @@ impl<'a> Handover<'a> {
             ways: self.survey.chosen.iter().map(|chosen| chosen.way).collect(),
             dwell: self.request.dwell.unwrap_or(Duration::ZERO),
             drain: self.request.drain.clone(),
+            patient: false,
             limits,
         }
     }

@@ -12,7 +12,7 @@ use crate::os::files::{self, Durability};
 use crate::os::host::{self, Directory};
 use crate::os::process::{Process, ProcessError};
 
-use super::find::Old;
+use super::find::{self, Old, Posture, same_network};
 use super::request::{Refused, Request};
 
 /// Whom a pidfile names; nobody if it can't be read, or is none.
@@ -59,6 +59,26 @@ pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
             "run as its owner or as root, on a file system that is not read-only",
         ),
     }
+}
+
+/// Refuses a pidfile that names a HAProxy that serves, and is not `own`: by nothing else may it be found again, and whoever
+/// goes by the pidfile would signal another one.
+pub(super) fn is_free(path: &Path, own: Option<&Old>, request: &Request) -> Result<(), Refused> {
+    let is_ours = |pid: u32| own.is_some_and(|own| own.is_member(pid));
+    let serves = |process: &Process| !same_network(process) || find::posture(process) != Posture::Deaf;
+    let other = named_in(path)
+        .into_iter()
+        .filter(|pid| !is_ours(*pid))
+        .filter_map(|pid| Process::open(pid).ok())
+        .find(|process| is_haproxy(process, request) && serves(process));
+    let Some(other) = other else { return Ok(()) };
+    let why = format!(
+        "pidfile {} names pid {}, another HAProxy, which serves; name another pidfile with --pidfile, or that HAProxy by \
+         its instance or its configuration",
+        path.display(),
+        other.pid()
+    );
+    Err(Refused::new(Refusal::Usage, why))
 }
 
 /// Removes a pidfile that names nobody who lives, or others than HAProxy, such as whoever was given the pid of one that

@@ -106,6 +106,8 @@ pub(super) struct Taking {
     pub(super) configs: Vec<PathBuf>,
     pub(super) survey: Survey,
     pub(super) dwell: Duration,
+    /// See [`crate::core::plan::Plan::patient`].
+    pub(super) patient: bool,
 }
 
 impl Held<'_> {
@@ -126,7 +128,7 @@ impl Held<'_> {
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
                 (None, _) => Duration::ZERO,
             };
-            let taking = Taking { old, haproxy, configs, survey, dwell };
+            let taking = Taking { old, haproxy, configs, survey, dwell, patient: false };
             Ok(self.take_over(taking, recovered.as_ref(), interrupts).await)
         })
     }
@@ -138,7 +140,7 @@ impl Held<'_> {
         recovered: Option<&Account>,
         interrupts: &mut Interrupts,
     ) -> Account {
-        let Taking { old, haproxy, configs, survey, dwell } = taking;
+        let Taking { old, haproxy, configs, survey, dwell, patient } = taking;
         let mut handover = Handover::new(
             self.request,
             &self.records,
@@ -158,6 +160,7 @@ impl Held<'_> {
         debug_assert_eq!(handover.machine.phase(), Phase::Probing, "nothing is touched yet");
         let mut plan = handover.plan();
         plan.dwell = dwell;
+        plan.patient = patient;
         let outcome = handover.run(Vec::new(), Some(Input::Planned(plan)), interrupts).await;
         handover.conclude(self.command, outcome, self.began)
     }

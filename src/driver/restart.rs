@@ -1,12 +1,13 @@
 //! `restart`: a stop and a start. A configuration that could not be started is refused before anybody is stopped.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::core::account::Account;
 use crate::core::input::Refusal;
-use crate::core::outcome::{Rest, Verdict};
+use crate::core::outcome::{Cause, Rest, Verdict};
 use crate::core::stopping::Manner;
 use crate::haproxy::argv::CommandLine;
+use crate::os::files::Room;
 use crate::os::signals::Interrupts;
 
 use super::check::{self, Level};
@@ -14,9 +15,12 @@ use super::find::{self, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::records::Restart;
 use super::recover;
+use super::reload::Taking;
 use super::request::{Refused, Request};
-use super::start::DEFAULT_CONFIG;
 use super::subject;
+
+/// How much room a start gets, in bytes: a dozen small files, and the list of what it has read.
+const ROOM: u64 = 256 << 10;
 
 /// What a restart of one that does not run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,25 +45,46 @@ impl Held<'_> {
             if let (Found::Nobody(why), IfStopped::Leave) = (&found, if_stopped) {
                 return Ok(Account { notes: vec![why.clone()], ..self.account(Verdict::Unchanged) });
             }
-            self.startable().await?;
             let before = match found {
                 Found::Old(old) => Some(*old),
                 Found::Nobody(_) => None,
             };
+            // All that can be refused is refused before anybody is stopped.
+            let taking = self.beginning(before.as_ref())?;
+            self.startable(&taking).await?;
+            let mut room = Vec::new();
             if let Some(before) = &before {
+                room = self.room(&before.pidfile)?;
                 self.write_down(before, manner)?;
             }
-            let account = self.stop_and_start(before, manner, recovered.as_ref(), interrupts).await;
+            let account = self.stop_and_start(taking, room, manner, recovered.as_ref(), interrupts).await;
             self.records.end_restart();
-            account
+            let account = account?;
+            Ok(if before.is_some() { left_with_nobody(account) } else { account })
         })
+    }
+
+    /// Room for what a start writes, on the file systems that it writes to: a disk that is full only after the stop leaves
+    /// nobody serving.
+    fn room(&self, pidfile: &Path) -> Result<Vec<Room>, Refused> {
+        let beside = pidfile.parent().filter(|parent| !parent.as_os_str().is_empty());
+        [Some(self.request.state_dir.as_path()), beside]
+            .into_iter()
+            .flatten()
+            .map(|directory| Room::reserve(directory, ROOM))
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                let why = format!("there is no room for what a start has to write: {error}; make some first");
+                Refused::new(Refusal::Internal, why)
+            })
     }
 
     /// A stop and a start. Once the stop has begun there is no way back: who interrupts it hastens it, and hareload dies of
     /// the signal when somebody serves again.
     async fn stop_and_start(
         &self,
-        before: Option<Old>,
+        taking: Taking,
+        room: Vec<Room>,
         manner: Manner,
         recovered: Option<&Account>,
         interrupts: &mut Interrupts,
@@ -72,9 +97,10 @@ impl Held<'_> {
         if stopped.outcome.rest != Rest::Gone {
             return Ok(stopped);
         }
-        let started = self.first(before, recovered, interrupts).await;
-        let mut account = started
-            .unwrap_or_else(|refused| Account { notes: vec![refused.why], ..self.account(Verdict::Nobody) });
+        drop(room);
+        // Nobody else is left.
+        let taking = Taking { patient: stopped.outcome.verdict == Verdict::Stopped, ..taking };
+        let mut account = self.take_over(taking, recovered, interrupts).await;
         account.outcome.interrupted = account.outcome.interrupted.or(interrupted);
         Ok(account)
     }
@@ -129,34 +155,41 @@ impl Held<'_> {
         let held = Held { request: &request, ..self.clone() };
         held.timeline.note("hareload", "finishes a restart that was interrupted");
         let manner = restart.finish.map_or(Manner::Now, Manner::Finish);
-        let account = match find::find(&request, &held.records) {
+        match find::find(&request, &held.records) {
             // Its new one serves already.
             Ok(Found::Old(old))
                 if !old.processes.iter().any(|process| restart.old.iter().any(|known| process.is(known))) =>
             {
-                Ok(held.unchanged(&old))
+                return held.unchanged(&old);
             }
             // Even one that still serves may have heard that it is to leave.
-            Ok(_) => {
-                let command = CommandLine::parse(&restart.words).unwrap_or_default();
-                let before = Old { command, cwd: restart.cwd, ..Old::nobody(restart.pidfile) };
-                held.stop_and_start(Some(before), manner, None, interrupts).await
-            }
+            Ok(_) => {}
+            Err(refused) => return held.refused(refused),
+        }
+        let command = CommandLine::parse(&restart.words).unwrap_or_default();
+        let before = Old { command, cwd: restart.cwd, ..Old::nobody(restart.pidfile) };
+        let account = match held.beginning(Some(&before)) {
+            Ok(taking) => held.stop_and_start(taking, Vec::new(), manner, None, interrupts).await,
             Err(refused) => Err(refused),
         };
-        account.unwrap_or_else(|refused| held.refused(refused))
+        left_with_nobody(account.unwrap_or_else(|refused| held.refused(refused)))
     }
 
     /// Whether the configuration can be started, as far as can be told without starting it.
-    async fn startable(&self) -> Result<(), Refused> {
-        let usual = Request { configs: vec![PathBuf::from(DEFAULT_CONFIG)], ..self.request.clone() };
-        let subject = subject::subject(self.request).or_else(|refused| match refused.kind {
-            Refusal::NotRunning => subject::subject(&usual),
-            _ => Err(refused),
+    async fn startable(&self, taking: &Taking) -> Result<(), Refused> {
+        let haproxy = &taking.haproxy;
+        let subject = subject::subject(&Request {
+            haproxy: Some(haproxy.clone()),
+            configs: taking.configs.clone(),
+            ..self.request.clone()
         })?;
         let checked = check::check(&subject)
             .await
             .map_err(|error| Refused::new(Refusal::NotInstalled, error.to_string()))?;
+        if check::version(haproxy).await.is_none() {
+            let why = format!("{} is not HAProxy: it does not tell its version with -v", haproxy.display());
+            return Err(Refused::new(Refusal::NotInstalled, why));
+        }
         if checked.passed() {
             return Ok(());
         }
@@ -168,4 +201,15 @@ impl Held<'_> {
             .collect();
         Err(Refused::new(Refusal::Configuration, format!("{}; see `hareload check`", errors.join("; "))))
     }
+}
+
+/// Of one that was stopped before, what is refused leaves nobody.
+fn left_with_nobody(mut account: Account) -> Account {
+    if let Verdict::Refused(kind, why) = &account.outcome.verdict {
+        account.outcome.cause = Some(Cause::Spawn(*kind, why.clone()));
+        account.outcome.verdict = Verdict::Nobody;
+        account.exit_code = account.outcome.exit_code();
+        account.serving = None;
+    }
+    account
 }

@@ -1,20 +1,21 @@
 //! `start`: the first generation, where nobody serves. It has to prove itself like any other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::account::Account;
+use crate::core::input::Refusal;
 use crate::core::plan::Way;
 use crate::haproxy::argv::CommandLine;
-use crate::os::signals::Interrupts;
 
 use super::find::{self, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::pidfile;
 use super::recover;
-use super::reload::{Taking, readable};
+use super::reload::{Taking, readable, standalone};
 use super::request::{Refused, Request};
+use super::texts::Texts;
 use super::ways::{Chosen, Survey};
 
 /// Where Debian's HAProxy has its configuration, for whoever names none.
@@ -45,45 +46,59 @@ impl Held<'_> {
                 }
                 Found::Nobody(why) => {
                     self.timeline.note("hareload", why);
-                    self.first(None, recovered.as_ref(), interrupts).await
+                    let taking = self.beginning(None)?;
+                    Ok(self.take_over(taking, recovered.as_ref(), interrupts).await)
                 }
             }
         })
     }
 
-    /// The first generation, in the manner of the one that was there before, if there was one.
-    pub(super) async fn first(
-        &self,
-        before: Option<Old>,
-        recovered: Option<&Account>,
-        interrupts: &mut Interrupts,
-    ) -> Result<Account, Refused> {
+    /// What a first generation begins with, in the manner of the one that was there before, if there was one; or why it
+    /// can't be started, as far as can be told by looking.
+    pub(super) fn beginning(&self, before: Option<&Old>) -> Result<Taking, Refused> {
         let pidfile = find::pidfile_of(self.request);
         pidfile::replaceable(&pidfile)?;
+        pidfile::is_free(&pidfile, before, self.request)?;
         self.overlay()?;
-        let configs = match (self.request.configs.as_slice(), &before) {
+        let configs = match (self.request.configs.as_slice(), before) {
             ([], Some(before)) if !before.configs.is_empty() => before.configs.clone(),
             ([], _) => vec![PathBuf::from(DEFAULT_CONFIG)],
             (configs, _) => configs.to_vec(),
         };
         configs.iter().try_for_each(|path| readable(path))?;
         let usual = || Some(PathBuf::from(DEFAULT_HAPROXY)).filter(|path| path.exists());
-        let ran = before.as_ref().and_then(Old::executable);
+        let ran = before.and_then(Old::executable);
         let haproxy = self.request.haproxy.clone().or(ran).or_else(usual);
         let haproxy = haproxy.unwrap_or_else(|| PathBuf::from("haproxy"));
+        let command = match before {
+            Some(before) => before.command.clone(),
+            None => {
+                let kept = self.request.options.clone().unwrap_or_default();
+                CommandLine { kept, ..CommandLine::default() }
+            }
+        };
+        let texts = Texts::read(&configs, command.workdir.as_deref().map(Path::new));
+        standalone(&texts)?;
+        listens(&texts, &configs)?;
         let chosen =
             Chosen { way: Way::Start, source: None, steered: false, reason: "nobody serves".to_owned() };
         let survey = Survey { chosen: vec![chosen], admin: None, version: None };
-        let nobody = Old::nobody(pidfile);
-        let old = Rc::new(match before {
-            Some(before) => Old { command: before.command, cwd: before.cwd, ..nobody },
-            None => {
-                let kept = self.request.options.clone().unwrap_or_default();
-                Old { command: CommandLine { kept, ..CommandLine::default() }, ..nobody }
-            }
-        });
+        let cwd = before.and_then(|before| before.cwd.clone());
+        let old = Rc::new(Old { command, cwd, ..Old::nobody(pidfile) });
         let dwell = self.request.dwell.unwrap_or(Duration::ZERO);
-        let taking = Taking { old, haproxy, configs, survey, dwell };
-        Ok(self.take_over(taking, recovered, interrupts).await)
+        Ok(Taking { old, haproxy, configs, survey, dwell, patient: false })
     }
+}
+
+/// Refuses a configuration that names nothing to listen on, such as an empty file: HAProxy itself does, but not beside
+/// hareload's own admin socket.
+fn listens(texts: &Texts, configs: &[PathBuf]) -> Result<(), Refused> {
+    /// Without one of these words there is no listener: `bind`, `dgram-bind`, `stats socket`, `peer`.
+    const WORDS: [&str; 3] = ["bind", "socket", "peer"];
+    if WORDS.iter().any(|word| texts.mention(word)) {
+        return Ok(());
+    }
+    let configs: Vec<String> = configs.iter().map(|path| path.display().to_string()).collect();
+    let why = format!("configuration {}: it names nothing to listen on", configs.join(", "));
+    Err(Refused::new(Refusal::Configuration, why))
 }

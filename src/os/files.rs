@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::posix_fallocate;
 use nix::libc;
 use thiserror::Error;
 
@@ -70,6 +71,28 @@ impl FileError {
             io::ErrorKind::PermissionDenied => FileError::NoAccess { path },
             _ => FileError::Io { path, source },
         }
+    }
+}
+
+/// Room on a file system that nobody else gets until it is dropped. Without a name; gone with its process at the latest.
+#[derive(Debug)]
+pub struct Room {
+    _file: File,
+}
+
+impl Room {
+    /// Takes `bytes` of the file system of this directory.
+    ///
+    /// # Errors
+    /// [`FileError::Io`] if there is no such room.
+    pub fn reserve(directory: &Path, bytes: u64) -> Result<Room, FileError> {
+        let reserve = || {
+            let file = tempfile::tempfile_in(directory)?;
+            // Unlike fallocate(2) it writes where the file system can't do it otherwise.
+            posix_fallocate(&file, 0, i64::try_from(bytes).map_err(io::Error::other)?)?;
+            Ok(Room { _file: file })
+        };
+        reserve().map_err(|error| FileError::of(directory, error))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The scene of a fault: an instance whose first generation serves under a light load, and what is looked at after it.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Result, ensure};
@@ -126,20 +125,4 @@ pub(crate) fn few_lost(load: Load, most: u64) -> Result<()> {
     let report = load.stop()?;
     ensure!(report.losses() <= most, "{report}: {:?}", report.failures);
     Ok(())
-}
-
-/// The command with another one before it.
-pub(crate) fn wrapped(mut wrapper: Command, hareload: &Hareload) -> Command {
-    let command = hareload.command();
-    wrapper.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => wrapper.env(name, value),
-            None => wrapper.env_remove(name),
-        };
-    }
-    if let Some(dir) = command.get_current_dir() {
-        wrapper.current_dir(dir);
-    }
-    wrapper
 }

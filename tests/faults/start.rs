@@ -10,7 +10,7 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process;
 use hareload_testkit::sockets;
 
-use crate::scene::{DEADLINE, Scene, few_lost, plain, said, wrapped};
+use crate::scene::{DEADLINE, Scene, few_lost, plain, said};
 
 /// How long a fault that is seen at once may take to be told on a busy machine: HAProxy's own retries take 2 s.
 const AT_ONCE: Duration = Duration::from_millis(1500);
@@ -56,7 +56,7 @@ pub(crate) fn limits_too_low(haproxy: &Haproxy) -> Result<()> {
     // Without CAP_SYS_RESOURCE root can't raise the limit either.
     let mut command = Command::new("prlimit");
     command.args(["--nofile=4096:4096", "setpriv", "--bounding-set=-sys_resource"]);
-    let result = process::run(wrapped(command, &scene.hareload()), DEADLINE)?;
+    let result = process::run(scene.hareload().within(command), DEADLINE)?;
     // Up to 2.2 it is a warning, and the new one serves with what it got.
     if !haproxy.version.at_least(2, 3) {
         result.expect_code(0)?;

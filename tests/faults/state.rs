@@ -11,7 +11,7 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::process;
 
-use crate::scene::{DEADLINE, Scene, said, wrapped};
+use crate::scene::{DEADLINE, Scene, said};
 
 pub(crate) fn disk_full(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
@@ -24,7 +24,7 @@ pub(crate) fn disk_full(haproxy: &Haproxy) -> Result<()> {
         let script = "mount -t tmpfs -o size=64k,mode=700 none \"$1\" && \
                       head -c $((4096 * (16 - $2))) /dev/zero >\"$1/filling\" && shift 2 && exec \"$@\"";
         command.args(["-m", "sh", "-c", script, "sh"]).arg(&state).arg(pages.to_string());
-        let result = process::run(wrapped(command, &scene.hareload()), DEADLINE)?;
+        let result = process::run(scene.hareload().within(command), DEADLINE)?;
         codes.push(result.code);
         match result.code {
             0 => return finish_disk_full(scene, &codes),

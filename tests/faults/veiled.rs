@@ -9,7 +9,7 @@ use hareload_testkit::hareload::Hareload;
 use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::stage::{account, timeline};
 
-use crate::scene::{DEADLINE, Scene, plain, said, wrapped};
+use crate::scene::{DEADLINE, Scene, plain, said};
 
 /// How many handovers in a row: the first from its own admin socket, the others from the private one.
 const RELOADS: usize = 4;
@@ -27,7 +27,7 @@ fn scene(haproxy: &Haproxy, admin: Admin) -> Result<Scene> {
 fn without(capability: &str, hareload: &Hareload) -> Result<RunResult> {
     let mut command = Command::new("setpriv");
     command.args([format!("--bounding-set=-{capability}"), format!("--inh-caps=-{capability}")]);
-    process::run(wrapped(command, hareload), DEADLINE)
+    process::run(hareload.within(command), DEADLINE)
 }
 
 pub(crate) fn exposed(haproxy: &Haproxy) -> Result<()> {

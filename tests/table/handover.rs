@@ -26,7 +26,13 @@ pub(crate) fn why() -> String {
 
 pub(crate) fn plan(ways: &[Way]) -> Plan {
     let drain = Drain::Wait { limit: Duration::from_secs(30), then: AfterDrain::Stop };
-    Plan { ways: ways.to_vec(), dwell: Duration::from_secs(5), drain, limits: Limits::default() }
+    Plan {
+        ways: ways.to_vec(),
+        dwell: Duration::from_secs(5),
+        drain,
+        patient: false,
+        limits: Limits::default(),
+    }
 }
 
 pub(crate) fn other() -> Failure {

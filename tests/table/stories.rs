@@ -7,7 +7,7 @@ use hareload::core::input::{Failure, Input, Refusal};
 use hareload::core::machine::{Found, Machine};
 use hareload::core::outcome::{Cause, Rest, Verdict};
 use hareload::core::phase::{Back, Phase, Step};
-use hareload::core::plan::{Limits, Way};
+use hareload::core::plan::{Limits, Plan, Way};
 
 use crate::handover::{Handover, STEPS, other, why};
 
@@ -145,4 +145,15 @@ fn how_a_handover_ends_says_why() {
     let actions = machine.step(Duration::ZERO, Input::OldListens);
     let Some(Action::Finish(outcome)) = actions.last() else { panic!("no end in {actions:?}") };
     assert_eq!((&outcome.cause, outcome.rest), (&Some(Cause::Crashed), Rest::Gone));
+}
+
+#[test]
+fn the_start_of_a_restart_is_seen_through_whoever_interrupts_it() {
+    let mut machine = Machine::new(Duration::ZERO);
+    let plan = Plan { patient: true, ..crate::handover::plan(&[Way::Start]) };
+    let _ = machine.step(Duration::ZERO, Input::Planned(plan));
+    assert_eq!(machine.step(Duration::ZERO, Input::Interrupted(15)), []);
+    let _ = machine.step(Duration::ZERO, Input::Bound);
+    assert_eq!(machine.step(Duration::ZERO, Input::Interrupted(2)), []);
+    assert_eq!(machine.phase(), Phase::Proving(Step::Live));
 }

@@ -52,7 +52,7 @@ pub struct Target {
     /// /etc/haproxy/haproxy.cfg]
     #[arg(short = 'f', long, value_name = "FILE", env = "HARELOAD_CONFIG", value_delimiter = ':')]
     pub config: Vec<PathBuf>,
-    /// The pidfile that names the running HAProxy [default: /run/haproxy.pid]
+    /// The pidfile that names the running HAProxy [default: /run/haproxy.pid; /run/haproxy-<instance>.pid of an instance that is named]
     #[arg(short, long, value_name = "FILE", env = "HARELOAD_PIDFILE")]
     pub pidfile: Option<PathBuf>,
     /// The HAProxy to start [default: the program of the running one; for a start /usr/sbin/haproxy]

@@ -64,6 +64,14 @@ impl Hareload {
         self
     }
 
+    /// An option, in place of the instance's own of this name.
+    #[must_use]
+    pub fn option(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Hareload {
+        self.options.retain(|(known, _)| *known != name);
+        self.options.push((name, value.as_ref().to_owned()));
+        self
+    }
+
     /// One more argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Hareload {
@@ -116,6 +124,23 @@ impl Hareload {
             command.current_dir(dir);
         }
         command
+    }
+
+    /// The command with another one before it, which has all its words already.
+    #[must_use]
+    pub fn within(&self, mut wrapper: Command) -> Command {
+        let command = self.command();
+        wrapper.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => wrapper.env(name, value),
+                None => wrapper.env_remove(name),
+            };
+        }
+        if let Some(dir) = command.get_current_dir() {
+            wrapper.current_dir(dir);
+        }
+        wrapper
     }
 
     /// Runs it to its end.
