@@ -40,16 +40,18 @@ struct State {
     make: fn(&House) -> Result<Option<Child>>,
 }
 
-const STATES: [State; 12] = [
+const STATES: [State; 14] = [
     State { name: "running", make: running },
     State { name: "stopped", make: stopped },
     State { name: "after a boot", make: booted },
     State { name: "stale pidfile", make: stale_pidfile },
     State { name: "pidfile of a stranger", make: strange_pidfile },
     State { name: "running, pidfile missing", make: missing_pidfile },
+    State { name: "running, started without a pidfile", make: without_pidfile },
     State { name: "running, broken configuration", make: broken },
     State { name: "running, chroot missing", make: chroot_missing },
     State { name: "stopped, broken configuration", make: broken_and_stopped },
+    State { name: "stopped, empty configuration", make: empty_and_stopped },
     State { name: "running, configuration missing", make: no_configuration },
     State { name: "running, haproxy removed", make: no_program },
     State { name: "two running, two pids", make: two_pids },
@@ -86,6 +88,17 @@ fn strange_pidfile(house: &House) -> Result<Option<Child>> {
 fn missing_pidfile(house: &House) -> Result<Option<Child>> {
     running(house)?;
     fs::remove_file(PIDFILE)?;
+    Ok(None)
+}
+
+fn without_pidfile(house: &House) -> Result<Option<Child>> {
+    house.configure("old", "")?;
+    house.start_with(&[])?;
+    house.configure("new", "").map(|()| None)
+}
+
+fn empty_and_stopped(_: &House) -> Result<Option<Child>> {
+    fs::write(CONFIG, "")?;
     Ok(None)
 }
 

@@ -46,7 +46,7 @@ const STARTS: [(&str, Test); 9] = [
 ];
 
 /// On one version.
-const OTHERS: [(&str, Test); 9] = [
+const OTHERS: [(&str, Test); 11] = [
     ("start::pidfile_of_another", start_pidfile_of_another),
     ("start::pidfile_of_one_that_drains", start_pidfile_of_one_that_drains),
     ("start::two_instances_by_name", start_two_instances),
@@ -55,7 +55,9 @@ const OTHERS: [(&str, Test); 9] = [
     ("restart::program_is_no_haproxy", restart_program),
     ("restart::disk_full", restart_disk_full),
     ("restart::in_vain", restart_in_vain),
+    ("reload::another_beside", reload_with_another_beside),
     ("stop::stopped", stop_stopped),
+    ("stop::interrupted", stop_interrupted),
 ];
 
 fn main() -> ExitCode {
@@ -329,6 +331,40 @@ fn restart_disk_full(haproxy: &Haproxy) -> Result<()> {
     }
     ensure!(codes.last() == Some(&0), "there was room, and no restart: {codes:?}");
     Ok(())
+}
+
+/// One that another was started beside by hand goes on, and is named.
+fn reload_with_another_beside(haproxy: &Haproxy) -> Result<()> {
+    let (stage, old) = running(haproxy, plain("g2"))?;
+    stage.instance.start_stock()?;
+    let result = stage.hareload().run()?.expect_code(0)?;
+    said(&result, &[&format!("goes on as before, pid {old}"), "hareload restart"])?;
+    stage.hareload().verb("restart").run()?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)
+}
+
+/// Told to end at any instant, it leaves nobody who serves and no pidfile that lies, or it has done nothing.
+fn stop_interrupted(haproxy: &Haproxy) -> Result<()> {
+    let (stage, _) = running(haproxy, plain("g2"))?;
+    for part in 0..12 {
+        stage.hareload().verb("start").run()?.expect_code(0)?;
+        let stop = stage.hareload().verb("stop").spawn()?;
+        std::thread::park_timeout(Duration::from_millis(2 * part));
+        stop.signal(hareload_testkit::Signal::INT)?;
+        let result = stop.wait(DEADLINE)?;
+        let context = || format!("after {} ms: {}{}", 2 * part, result.stdout, result.stderr);
+        ensure!(result.code == 0 || result.signal == Some(2), "exit code {}: {}", result.code, context());
+        let named = stage.instance.pidfile().unwrap_or_default();
+        let alive = stage.instance.haproxies();
+        ensure!(
+            named.iter().all(|pid| alive.contains(pid)),
+            "{named:?} named, {alive:?} live: {}",
+            context()
+        );
+    }
+    stage.hareload().verb("stop").run()?.expect_code(0)?;
+    nobody(&stage)
 }
 
 /// One that hears nothing leaves all the same, within its time.

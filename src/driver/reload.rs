@@ -20,7 +20,7 @@ use crate::os::process::Process;
 use crate::os::signals::Interrupts;
 use crate::os::state::StateDir;
 
-use super::find::{self, Old};
+use super::find::{self, Old, Posture};
 use super::handover::{self, Handover};
 use super::held::{self, Held, under_lock};
 use super::intention::{Intended, Intention};
@@ -128,8 +128,28 @@ impl Held<'_> {
                 (None, Some(first)) if first.way == Way::Trial => TRIAL,
                 (None, _) => Duration::ZERO,
             };
+            let known = Rc::clone(&old);
             let taking = Taking { old, haproxy, configs, survey, dwell, patient: false };
-            Ok(self.take_over(taking, recovered.as_ref(), interrupts).await)
+            let mut account = self.take_over(taking, recovered.as_ref(), interrupts).await;
+            account.notes.extend(self.beside(&known, &account));
+            Ok(account)
+        })
+    }
+
+    /// Another HAProxy of the same pidfile, as one that was started by hand while the first one ran: nothing was handed over
+    /// from it. It can't be there once a generation of ours serves.
+    fn beside(&self, old: &Old, account: &Account) -> Option<String> {
+        let new =
+            account.new.as_ref().filter(|_| old.number.is_none() && account.outcome.verdict.new_serves())?;
+        let others = find::of_pidfile(self.request, &self.records).into_iter().filter(|process| {
+            !old.is_member(process.pid())
+                && !new.pids.contains(&process.pid())
+                && find::posture(process) == Posture::Listens
+        });
+        let pids: Vec<String> = others.map(|process| process.pid().to_string()).collect();
+        let stop = "`hareload restart` ends it";
+        (!pids.is_empty()).then(|| {
+            format!("another HAProxy of this pidfile goes on as before, pid {}; {stop}", pids.join(", "))
         })
     }
 

@@ -21,8 +21,13 @@ use super::ways::{Chosen, Survey};
 /// Where Debian's HAProxy has its configuration, for whoever names none.
 pub const DEFAULT_CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
-/// Where distributions have HAProxy, for whoever names none; else it is looked up in `PATH`.
+/// Where distributions have HAProxy.
 pub(super) const DEFAULT_HAPROXY: &str = "/usr/sbin/haproxy";
+
+/// The program, for whoever names none and where none runs: the distribution's, else the one that `PATH` has.
+pub(super) fn usual_haproxy() -> PathBuf {
+    Some(PathBuf::from(DEFAULT_HAPROXY)).filter(|path| path.exists()).unwrap_or_else(|| "haproxy".into())
+}
 
 /// Starts HAProxy. It is a success if it runs already.
 pub fn start(request: &Request) -> Account {
@@ -66,10 +71,8 @@ impl Held<'_> {
             (configs, _) => configs.to_vec(),
         };
         configs.iter().try_for_each(|path| readable(path))?;
-        let usual = || Some(PathBuf::from(DEFAULT_HAPROXY)).filter(|path| path.exists());
         let ran = before.and_then(Old::executable);
-        let haproxy = self.request.haproxy.clone().or(ran).or_else(usual);
-        let haproxy = haproxy.unwrap_or_else(|| PathBuf::from("haproxy"));
+        let haproxy = self.request.haproxy.clone().or(ran).unwrap_or_else(usual_haproxy);
         let command = match before {
             Some(before) => before.command.clone(),
             None => {

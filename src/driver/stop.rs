@@ -1,6 +1,7 @@
 //! `stop`: every generation leaves, those that drain still included, and nothing is left behind.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time;
 
@@ -18,6 +19,9 @@ use super::members::Members;
 use super::reload::may_be_told;
 use super::request::{Refused, Request};
 use super::{pidfile, recover, ways};
+
+/// How long an interrupted stop waits for those that have nothing to finish.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// Stops HAProxy. It is a success if nobody runs.
 pub fn stop(request: &Request, manner: Manner) -> Account {
@@ -52,7 +56,15 @@ impl Held<'_> {
         let generation = old.as_ref().and_then(|old| old.number);
         notes.extend(old.as_ref().map(|old| old.remarks.clone()).unwrap_or_default());
         self.timeline.note("hareload", format!("{} to stop: {pids:?}", pids.len()));
-        let end = self.see_out(&everybody, old.as_ref(), manner, interrupts).await;
+        let mut end = self.see_out(&everybody, old.as_ref(), manner, interrupts).await;
+        let interrupted = match end {
+            End::Interrupted(signal) => Some(signal),
+            End::Gone | End::Stays => None,
+        };
+        // Without connections they leave at once: then nothing is left that names them.
+        if interrupted.is_some() && time::timeout(LEAVING, all_gone(&everybody)).await.is_ok() {
+            end = End::Gone;
+        }
         if end == End::Gone {
             pidfile::forget_stale(&find::pidfile_of(self.request), self.request);
             self.records.forget_current();
@@ -64,9 +76,7 @@ impl Held<'_> {
             End::Stays => Rest::Unclear,
             End::Interrupted(_) => Rest::Draining,
         };
-        if let End::Interrupted(signal) = end {
-            account.outcome.interrupted = Some(signal);
-        }
+        account.outcome.interrupted = interrupted;
         account.exit_code = account.outcome.exit_code();
         Ok(Account { old: Some(Named { generation, pids }), notes, ..account })
     }
@@ -113,11 +123,7 @@ impl Held<'_> {
         let limits = self.request.limits.clone();
         let (mut stopping, mut deeds) = Stopping::begin(self.timeline.now(), manner, limits);
         let mut told = None;
-        let gone = async {
-            for process in everybody {
-                let _ = process.exited().await;
-            }
-        };
+        let gone = all_gone(everybody);
         tokio::pin!(gone);
         loop {
             for deed in deeds.drain(..) {
@@ -145,5 +151,11 @@ impl Held<'_> {
             };
             deeds = stopping.step(self.timeline.now(), heard);
         }
+    }
+}
+
+async fn all_gone(processes: &[Rc<Process>]) {
+    for process in processes {
+        let _ = process.exited().await;
     }
 }

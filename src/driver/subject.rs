@@ -15,9 +15,7 @@ use super::inheritance;
 use super::records::Records;
 use super::request::{Refused, Request};
 use super::sight;
-
-/// The HAProxy that is checked with if none runs and none is named: looked up in `PATH`.
-const HAPROXY: &str = "haproxy";
+use super::start::usual_haproxy;
 
 /// The longest name of a process, in bytes; TASK_COMM_LEN of the kernel, more than enough.
 const MAX_COMM: usize = 64;
@@ -28,7 +26,7 @@ const MAX_COMM: usize = 64;
 /// [`Refused`] if no configuration is named and that of a running HAProxy can't be had.
 pub fn subject(request: &Request) -> Result<CheckRequest, Refused> {
     let mut subject = CheckRequest {
-        haproxy: PathBuf::from(HAPROXY),
+        haproxy: usual_haproxy(),
         configs: request.configs.clone(),
         workdir: None,
         kept: request.options.clone().unwrap_or_default(),
@@ -83,7 +81,7 @@ pub(super) fn hidden() -> Option<Refused> {
     // everybody may read the name
     let is_haproxy = |pid: &u32| {
         let comm = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), MAX_COMM);
-        comm.is_ok_and(|comm| comm.trim_ascii_end() == HAPROXY.as_bytes())
+        comm.is_ok_and(|comm| comm.trim_ascii_end() == b"haproxy")
     };
     let is_hidden = |pid: &u32| match Process::open(*pid) {
         Ok(process) => process.is_veiled(),

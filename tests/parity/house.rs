@@ -144,8 +144,13 @@ impl House {
 
     /// Starts HAProxy as the haproxy package's script does, and gives its pid.
     pub(crate) fn start(&self) -> Result<u32> {
+        self.start_with(&["-p", PIDFILE])
+    }
+
+    /// The same with options of the caller's.
+    pub(crate) fn start_with(&self, options: &[&str]) -> Result<u32> {
         let before = haproxies();
-        self.run(PROGRAM, &["-f", CONFIG, "-D", "-p", PIDFILE])?.expect_code(0)?;
+        self.run(PROGRAM, &[&["-f", CONFIG, "-D"], options].concat())?.expect_code(0)?;
         let new = || self.listening().into_iter().find(|pid| !before.contains(pid));
         until(DEADLINE, "HAProxy to listen", new)
     }

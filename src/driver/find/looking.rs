@@ -12,11 +12,12 @@ use crate::os::process::{self, Process, ProcessError};
 use super::seen::{
     absolute, command_of, instance_of, is_deaf, is_master, of_lost_state, same_file, same_network,
 };
-use super::{ELSEWHERE, Found, NOBODY};
+use super::{DEFAULT_INSTANCE, ELSEWHERE, Found, NOBODY};
 use crate::driver::pidfile::is_haproxy;
 use crate::driver::records::Records;
 use crate::driver::request::{Refused, Request};
 use crate::driver::sight;
+use crate::driver::start::DEFAULT_CONFIG;
 use crate::driver::texts::Texts;
 
 /// What is looked for, and with what is known already.
@@ -150,8 +151,7 @@ impl Looking<'_> {
             .current()
             .is_some_and(|current| current.processes.iter().any(|known| process.is(known)));
         let theirs: Vec<PathBuf> = command.configs.iter().map(|path| absolute(process, path)).collect();
-        let asked =
-            self.request.configs.iter().any(|asked| theirs.iter().any(|their| same_file(asked, their)));
+        let asked = self.is_asked_for(&theirs);
         recorded || asked || {
             let config = Texts::read(&theirs, command.workdir.as_deref().map(Path::new)).config();
             config.global.pidfile.is_some_and(|setting| {
@@ -230,8 +230,16 @@ impl Looking<'_> {
         let by_pidfile =
             command.pidfile.as_ref().is_some_and(|path| same_file(&absolute(process, path), self.pidfile));
         let theirs: Vec<PathBuf> = command.configs.iter().map(|path| absolute(process, path)).collect();
-        let by_config =
-            self.request.configs.iter().any(|asked| theirs.iter().any(|their| same_file(asked, their)));
-        by_pidfile || by_config
+        by_pidfile || self.is_asked_for(&theirs)
+    }
+
+    /// Whether one of these is a configuration that is asked for; if none is named, that is the usual one of this host.
+    fn is_asked_for(&self, theirs: &[PathBuf]) -> bool {
+        let usual = PathBuf::from(DEFAULT_CONFIG);
+        let asked = match self.request.configs.as_slice() {
+            [] if self.request.instance == DEFAULT_INSTANCE => std::slice::from_ref(&usual),
+            configs => configs,
+        };
+        asked.iter().any(|asked| theirs.iter().any(|their| same_file(asked, their)))
     }
 }
