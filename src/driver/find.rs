@@ -156,7 +156,10 @@ pub fn find(request: &Request, records: &Records<'_>) -> Result<Found, Refused> 
     let looking = Looking { request, records, pidfile: &pidfile };
     match looking.first()? {
         Ok(processes) => looking.examine(processes, None).map(Found::from),
-        Err(trouble) => looking.adopt(trouble),
+        Err(trouble) => match looking.adopt(&trouble)? {
+            Ok((processes, how)) => looking.examine(processes, Some(how)).map(Found::from),
+            Err(why) => Ok(Found::Nobody(why)),
+        },
     }
 }
 
@@ -164,17 +167,18 @@ pub fn find(request: &Request, records: &Records<'_>) -> Result<Found, Refused> 
 pub(super) fn runs(request: &Request, records: &Records<'_>) -> Result<Result<(), String>, Refused> {
     let pidfile = pidfile_of(request);
     let looking = Looking { request, records, pidfile: &pidfile };
-    match looking.first()? {
-        // What it does can't be seen so quickly.
-        Ok(processes) if processes.iter().any(|process| process.is_veiled()) => {
-            looking.examine(processes, None)?.seen().map(Ok)
-        }
-        Ok(_) => Ok(Ok(())),
-        Err(trouble) => match looking.adopt(trouble)? {
-            Found::Old(old) => old.seen().map(Ok),
-            Found::Nobody(why) => Ok(Err(why)),
+    let processes = match looking.first()? {
+        Ok(processes) => processes,
+        Err(trouble) => match looking.adopt(&trouble)? {
+            Ok((processes, _)) => processes,
+            Err(why) => return Ok(Err(why)),
         },
+    };
+    // What it does can't be seen so quickly.
+    if processes.iter().any(|process| process.is_veiled()) {
+        return looking.examine(processes, None)?.seen().map(Ok);
     }
+    Ok(Ok(()))
 }
 
 impl From<Old> for Found {

@@ -12,7 +12,7 @@ use crate::os::process::{self, Process, ProcessError};
 use super::seen::{
     absolute, command_of, instance_of, is_deaf, is_master, of_lost_state, same_file, same_network,
 };
-use super::{DEFAULT_INSTANCE, ELSEWHERE, Found, NOBODY};
+use super::{DEFAULT_INSTANCE, ELSEWHERE, NOBODY};
 use crate::driver::pidfile::is_haproxy;
 use crate::driver::records::Records;
 use crate::driver::request::{Refused, Request};
@@ -26,6 +26,9 @@ pub(super) struct Looking<'a> {
     pub(super) records: &'a Records<'a>,
     pub(super) pidfile: &'a Path,
 }
+
+/// Processes, and how they were found.
+type Adopted = (Vec<Rc<Process>>, String);
 
 impl Looking<'_> {
     /// Whom the pidfile names, or what is wrong with it.
@@ -174,15 +177,15 @@ impl Looking<'_> {
         (self.is_haproxy(&parent) && parent.identity().exe == process.identity().exe).then(|| parent.pid())
     }
 
-    /// Looks for the one process that must be meant.
-    pub(super) fn adopt(&self, trouble: String) -> Result<Found, Refused> {
+    /// Looks for the one process that must be meant: it, and how it was found; or why nobody is.
+    pub(super) fn adopt(&self, trouble: &str) -> Result<Result<Adopted, String>, Refused> {
         if let Some(current) = self.records.current() {
             let processes: Vec<Rc<Process>> =
                 current.processes.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
             if !processes.is_empty() && !processes.iter().all(|process| is_deaf(process)) {
                 let how =
                     format!("{trouble}; went by our own record of generation {} instead", current.number);
-                return self.examine(processes, Some(how)).map(Found::from);
+                return Ok(Ok((processes, how)));
             }
         }
         let mut found: Vec<Rc<Process>> = Vec::new();
@@ -200,7 +203,7 @@ impl Looking<'_> {
         match found.len() {
             1 => {
                 let how = format!("{trouble}; adopted pid {}, which runs this configuration", found[0].pid());
-                self.examine(found, Some(how)).map(Found::from)
+                Ok(Ok((found, how)))
             }
             0 => {
                 let seen = match others.as_slice() {
@@ -209,7 +212,7 @@ impl Looking<'_> {
                         format!("no HAProxy with this pidfile or configuration listens (others: {pids:?})")
                     }
                 };
-                Ok(Found::Nobody(format!("{trouble}; {seen}")))
+                Ok(Err(format!("{trouble}; {seen}")))
             }
             _ => {
                 let pids: Vec<u32> = found.iter().map(|process| process.pid()).collect();
