@@ -55,7 +55,7 @@ pub enum DefaultsError {
         value: String,
     },
     /// The options are no list of words.
-    #[error("line {line}: {key}: a quote in the options is not closed, or there is a `#` in them")]
+    #[error("line {line}: {key}: a quote in the options is not closed, or a word of them begins with `#`")]
     Quotes {
         /// The line, from 1.
         line: usize,
@@ -142,8 +142,9 @@ fn absolute(assignment: &Assignment) -> Result<PathBuf, DefaultsError> {
 
 fn options(assignment: &Assignment) -> Result<CommandLine, DefaultsError> {
     let (line, key) = (assignment.line, assignment.key.clone());
-    // The splitter takes a `#` for a comment, which it is not in the value of a variable.
-    let words = if assignment.value.contains('#') { None } else { shlex::split(&assignment.value) };
+    // The splitter takes a word that begins so for a comment, which it is not in the value of a variable.
+    let comment = assignment.value.split_whitespace().any(|word| word.starts_with('#'));
+    let words = if comment { None } else { shlex::split(&assignment.value) };
     let Some(words) = words else { return Err(DefaultsError::Quotes { line, key }) };
     let argv: Vec<OsString> = ["haproxy".to_owned()].into_iter().chain(words).map(OsString::from).collect();
     let command = CommandLine::parse(&argv).map_err(|source| DefaultsError::Options {
@@ -212,6 +213,8 @@ mod tests {
 
     #[test]
     fn options_that_are_empty_are_said_nevertheless() {
+        assert_eq!(read("EXTRAOPTS='-L a#b'\n").options, words("-L a#b"));
+        assert!(refused("EXTRAOPTS='-dr #b'").contains("begins with `#`"));
         assert_eq!(read("EXTRAOPTS=\n").options, Some(Vec::new()));
         assert_eq!(read("EXTRAOPTS=-dr\nEXTRAOPTS=\"\"\n").options, Some(Vec::new()), "the last one counts");
     }
