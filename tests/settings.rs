@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -20,7 +20,11 @@ fn main() -> ExitCode {
     let trial = |name: &str, test: fn() -> Result<()>| {
         Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()))
     };
-    let trials = vec![trial("defaults::the_reason_is_said_once", said_once)];
+    let trials = vec![
+        trial("defaults::the_reason_is_said_once", said_once),
+        trial("files::only_regular_ones_of_a_bounded_size_are_read", regular),
+        trial("files::the_null_device_stands_for_none", null),
+    ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -77,6 +81,58 @@ fn said_once() -> Result<()> {
         let told = run(command, 2)?;
         let wanted = format!("hareload: defaults file {}: {wanted}\n", path.display());
         ensure!(told.stderr == wanted && told.stdout.is_empty(), "{:?} instead of {wanted:?}", told.stderr);
+    }
+    Ok(())
+}
+
+/// What is named with `option`, and what is said of it by `settings` (2), and by `status` (4), which has codes of its own.
+fn refused(room: &Room, option: &str, path: &Path, wanted: &str) -> Result<()> {
+    for (verb, code) in [("settings", 2), ("status", 4)] {
+        let mut command = room.hareload(verb);
+        command.arg(option).arg(path);
+        let told = run(command, code)?;
+        ensure!(
+            told.stderr == format!("hareload: {wanted}\n"),
+            "{verb}: {:?} instead of {wanted:?}",
+            told.stderr
+        );
+        ensure!(told.stdout.is_empty(), "{verb}: {}", told.stdout);
+    }
+    Ok(())
+}
+
+fn regular() -> Result<()> {
+    let room = Room::new()?;
+    let fifo = room.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU)?;
+    let missing = room.path("missing");
+    let files = [("--settings", "settings file", 1 << 20), ("--defaults-file", "defaults file", 64 << 10)];
+    for (option, what, most) in files {
+        let said = |path: &Path, of_it: &str| {
+            refused(&room, option, path, &format!("{what}: {} {of_it}", path.display()))
+        };
+        said(&fifo, "is a FIFO, not a file")?;
+        said(Path::new("/dev/zero"), "is a device, not a file")?;
+        said(room.0.path(), "is a directory, not a file")?;
+        said(&missing, "does not exist")?;
+        let comments = |bytes: usize| "#".repeat(bytes - 1) + "\n";
+        said(&room.write("long", &comments(most + 1))?, &format!("is larger than {most} bytes"))?;
+        let mut command = room.hareload("settings");
+        command.arg(option).arg(room.write("whole", &comments(most))?);
+        run(command, 0)?;
+    }
+    Ok(())
+}
+
+fn null() -> Result<()> {
+    let room = Room::new()?;
+    let link = room.path("link");
+    std::os::unix::fs::symlink("/dev/null", &link)?;
+    for option in ["--settings", "--defaults-file"] {
+        let mut command = room.hareload("settings");
+        command.arg(option).arg(&link);
+        let told = run(command, 0)?;
+        ensure!(told.stderr.is_empty() && told.stdout.contains("/run/haproxy.pid"), "{told:?}");
     }
     Ok(())
 }
