@@ -13,12 +13,13 @@ use crate::os::spawn::SpawnError;
 use crate::report::findings::{self, Colour};
 
 use super::options::{Asked, CheckArgs, Form};
-use super::{output, settings};
+use super::output;
+use super::settings::{self, Purpose};
 
 /// `hareload check`.
 pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let asked = Asked { target: args.target.clone(), extra: args.extra.clone(), ..Asked::default() };
-    let settings = settings::resolve(&asked, matches)?;
+    let settings = settings::resolve(Purpose::Look, &asked, matches)?;
     let subject = match subject::subject(&settings.request) {
         Ok(subject) => subject,
         Err(refused) => {

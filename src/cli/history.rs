@@ -1,5 +1,7 @@
 //! `history`.
 
+use std::io::ErrorKind;
+
 use clap::ArgMatches;
 
 use crate::core::exit;
@@ -7,14 +9,27 @@ use crate::driver::records;
 use crate::report::{human, json};
 
 use super::options::{Asked, Form, HistoryArgs, Target};
-use super::{output, settings};
+use super::output;
+use super::settings::{self, Purpose};
 
 /// `hareload history`.
 pub(super) fn history(args: &HistoryArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let target = Target { place: args.place.clone(), ..Target::default() };
     let asked = Asked { target, past: args.past.clone(), ..Asked::default() };
-    let settings = settings::resolve(&asked, matches)?;
-    let accounts = records::history(&settings.request.history_dir)?;
+    let settings = settings::resolve(Purpose::Look, &asked, matches)?;
+    let directory = &settings.request.history_dir;
+    let accounts = match records::history(directory) {
+        Ok(accounts) => accounts,
+        Err(error) => {
+            let denied = error.kind() == ErrorKind::PermissionDenied;
+            let mend = if denied { "; run it as root" } else { "" };
+            output::aside(&format!(
+                "hareload: the history in {} can't be read: {error}{mend}",
+                directory.display()
+            ))?;
+            return Ok(if denied { exit::PRIVILEGE } else { exit::INTERNAL });
+        }
+    };
     let skip = accounts.len().saturating_sub(args.last);
     if accounts.is_empty() && settings.output == Form::Human {
         output::aside("no handover is on record yet")?;

@@ -15,15 +15,18 @@ use crate::report::{human, json};
 
 use super::options::{Asked, Form, RecoverArgs, ReloadArgs, Target, Voice};
 use super::output;
-use super::settings::{self, Settings};
+use super::settings::{self, Purpose, Settings};
 
 /// `hareload reload`.
 pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let mut settings = settings::resolve(&args.asked, matches)?;
+    let purpose = if args.dry_run { Purpose::Foretell } else { Purpose::Work };
+    let mut settings = settings::resolve(purpose, &args.asked, matches)?;
     if args.dry_run {
         let intended = driver::reload::intend(&settings.request);
         return match intended {
-            Ok(intention) => {
+            Ok(mut intention) => {
+                let refused = settings.no_place.map(|why| format!("it would be refused: {why}"));
+                intention.notes.extend(refused);
                 output::result(&match settings.output {
                     Form::Json => json::intention(&intention),
                     Form::Human => human::intention(&intention),
@@ -52,7 +55,7 @@ pub(super) fn reload(args: &ReloadArgs, matches: &ArgMatches) -> anyhow::Result<
 pub(super) fn recover(args: &RecoverArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let target = Target { state: args.state.clone(), place: args.place.clone(), ..Target::default() };
     let asked = Asked { target, past: args.past.clone(), turn: args.turn.clone(), ..Asked::default() };
-    let settings = settings::resolve(&asked, matches)?;
+    let settings = settings::resolve(Purpose::Work, &asked, matches)?;
     match driver::reload::recover(&settings.request) {
         Some(account) => say(&account, args.voice, settings.output),
         None => {
@@ -66,7 +69,7 @@ pub(super) fn recover(args: &RecoverArgs, matches: &ArgMatches) -> anyhow::Resul
 
 /// `hareload settings`.
 pub(super) fn settings(args: &Asked, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let Settings { listed, output, .. } = settings::resolve(args, matches)?;
+    let Settings { listed, output, .. } = settings::resolve(Purpose::Foretell, args, matches)?;
     match output {
         Form::Json => {
             for setting in listed {

@@ -9,7 +9,7 @@ use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
 use super::options::{Cli, Command};
-use super::{check, doctor, gen_, history, output, reload, service, status};
+use super::{check, doctor, gen_, history, output, reload, service, settings, status};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -47,11 +47,11 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = output::aside(&format!("hareload: {error:#}"));
-            let printing = error.downcast_ref::<output::Unprintable>().is_some();
-            ExitCode::from(match (printing, status::is_asked_for()) {
-                (_, true) => exit::status::UNKNOWN,
-                (true, false) => exit::INTERNAL,
-                (false, false) => exit::USAGE,
+            ExitCode::from(match () {
+                () if status::is_asked_for() => exit::status::UNKNOWN,
+                () if error.is::<output::Unprintable>() => exit::INTERNAL,
+                () if error.is::<settings::NoPlace>() => exit::PRIVILEGE,
+                () => exit::USAGE,
             })
         }
     }

@@ -11,7 +11,7 @@ use crate::driver::{restart, start, stop};
 
 use super::options::{Asked, LeaveArgs, ProofArgs, RestartArgs, StartArgs, StopArgs, Voice, Work};
 use super::reload::{progress, say};
-use super::settings::{self, Settings};
+use super::settings::{self, Purpose, Settings};
 
 /// How long connections may take to finish if nobody says otherwise: short of what service managers wait before they
 /// kill.
@@ -84,5 +84,5 @@ fn resolve(
         extra: proof.extra.clone(),
         ..Asked::default()
     };
-    settings::resolve(&asked, matches)
+    settings::resolve(Purpose::Work, &asked, matches)
 }

@@ -3,6 +3,7 @@
 
 mod distribution;
 pub(super) mod file;
+mod place;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::haproxy::argv;
 use crate::os::state;
 
 use distribution::Distribution;
+pub(super) use place::{NoPlace, Purpose};
 
 use super::options::{Asked, Form, WayWord, probe};
 
@@ -48,34 +50,16 @@ pub(super) struct Settings {
     pub(super) output: Form,
     /// Each value with its origin.
     pub(super) listed: Vec<Setting>,
-}
-
-/// What an instance's directories are wanted for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To work in them.
-    Work,
-    /// To look into those that there are.
-    Look,
-}
-
-/// Resolves the settings of a command.
-pub(super) fn resolve(args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
-    resolve_for(Purpose::Work, args, matches)
+    /// Why a command that works in the instance's directories would be refused, if it would be.
+    pub(super) no_place: Option<NoPlace>,
 }
 
 /// Resolves the settings of a command for this purpose.
-pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
-    let (run_dir, lib_dir) = match purpose {
-        Purpose::Work => (state::default_run_dir as fn(&str) -> _, state::default_lib_dir as fn(&str) -> _),
-        Purpose::Look => {
-            (state::run_dir_to_look_at as fn(&str) -> _, state::lib_dir_to_look_at as fn(&str) -> _)
-        }
-    };
+pub(super) fn resolve(purpose: Purpose, args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
     let target = &args.target;
     let place = &target.place;
     let (path, file) = file::read(place.settings.as_deref())?;
-    let mut list = Listing { matches, file: path, listed: Vec::new() };
+    let mut list = Listing { matches, file: path, listed: Vec::new(), no_place: None };
     argv::validate_extra(&args.extra).context("options for HAProxy")?;
 
     let instance =
@@ -83,11 +67,11 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
     state::check_instance(&instance)?;
     let state_dir = match list.optional("state-dir", target.state.state_dir.clone(), file.state_dir) {
         Some(path) => path,
-        None => list.default("state-dir", run_dir(&instance)?),
+        None => list.place(place::STATE, purpose, &instance)?,
     };
     let history_dir = match list.optional("history-dir", args.past.history_dir.clone(), file.history_dir) {
         Some(path) => path,
-        None => list.default("history-dir", lib_dir(&instance)?),
+        None => list.place(place::HISTORY, purpose, &instance)?,
     };
     let named = list.optional("defaults-file", target.defaults_file.clone(), file.defaults_file);
     let distribution = Distribution::read(named, &instance)?;
@@ -164,7 +148,7 @@ pub(super) fn resolve_for(purpose: Purpose, args: &Asked, matches: &ArgMatches) 
         limits,
         on_drain: None,
     };
-    Ok(Settings { request, drain_timeout, output, listed: list.listed })
+    Ok(Settings { request, drain_timeout, output, listed: list.listed, no_place: list.no_place })
 }
 
 /// A program is a path, or a name that is looked up.
@@ -176,6 +160,7 @@ struct Listing<'a> {
     matches: &'a ArgMatches,
     file: PathBuf,
     listed: Vec<Setting>,
+    no_place: Option<NoPlace>,
 }
 
 impl Listing<'_> {

@@ -93,10 +93,11 @@ pub(super) fn remember(request: &Request, mut account: Account) -> Account {
 
 pub(super) fn state_refused(error: &StateError) -> Refused {
     let kind = match error {
-        StateError::WrongOwner { .. } | StateError::Writable { .. } | StateError::Symlink { .. } => {
-            Refusal::Privilege
-        }
-        StateError::BadInstance { .. } | StateError::NoPlace { .. } => Refusal::Usage,
+        StateError::WrongOwner { .. }
+        | StateError::Writable { .. }
+        | StateError::Symlink { .. }
+        | StateError::NoPlace { .. } => Refusal::Privilege,
+        StateError::BadInstance { .. } => Refusal::Usage,
         StateError::NotADirectory { .. } | StateError::Io { .. } => Refusal::Internal,
     };
     Refused::new(kind, format!("state directory: {error}"))

@@ -63,14 +63,14 @@ pub enum DefaultsError {
         key: String,
     },
     /// HAProxy does not take the options.
-    #[error("line {line}: {key}: {source}")]
+    #[error("line {line}: {key}: {wrong}")]
     Options {
         /// The line, from 1.
         line: usize,
         /// The name of the setting.
         key: String,
-        /// What is wrong.
-        source: ArgvError,
+        /// What is wrong. It is told with the line, so it is no source to be told once more.
+        wrong: ArgvError,
     },
     /// The options ask for what hareload does itself or can't do.
     #[error("line {line}: {key}: option `{option}` can't be passed on to HAProxy: {because}")]
@@ -147,10 +147,10 @@ fn options(assignment: &Assignment) -> Result<CommandLine, DefaultsError> {
     let words = if comment { None } else { shlex::split(&assignment.value) };
     let Some(words) = words else { return Err(DefaultsError::Quotes { line, key }) };
     let argv: Vec<OsString> = ["haproxy".to_owned()].into_iter().chain(words).map(OsString::from).collect();
-    let command = CommandLine::parse(&argv).map_err(|source| DefaultsError::Options {
+    let command = CommandLine::parse(&argv).map_err(|wrong| DefaultsError::Options {
         line,
         key: key.clone(),
-        source,
+        wrong,
     })?;
     let refuse = |option, because| Err(DefaultsError::Ours { line, key, option, because });
     match command.mode {

@@ -54,22 +54,22 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Anything else.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {why}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
+        /// What the kernel said. It is told with the file, so it is no source to be told once more.
+        why: io::Error,
     },
 }
 
 impl FileError {
-    fn of(path: &Path, source: io::Error) -> FileError {
+    fn of(path: &Path, why: io::Error) -> FileError {
         let path = path.to_owned();
-        match source.kind() {
+        match why.kind() {
             io::ErrorKind::NotFound => FileError::Missing { path },
             io::ErrorKind::PermissionDenied => FileError::NoAccess { path },
-            _ => FileError::Io { path, source },
+            _ => FileError::Io { path, why },
         }
     }
 }
@@ -130,6 +130,19 @@ pub fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::with_capacity(length);
     file.take(bound).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() > max { Err(FileError::TooLarge { path: path.to_owned(), max }) } else { Ok(bytes) }
+}
+
+/// The same of a file that somebody names, who may say with the null device that there is none.
+pub fn read_bounded_or_null(path: &Path, max: usize) -> Result<Vec<u8>, FileError> {
+    if fs::metadata(path).is_ok_and(|metadata| is_null(&metadata)) {
+        return Ok(Vec::new());
+    }
+    read_bounded(path, max)
+}
+
+/// Whether it is `/dev/null`, or that device under another name; null(4).
+fn is_null(metadata: &fs::Metadata) -> bool {
+    metadata.file_type().is_char_device() && metadata.rdev() == libc::makedev(1, 3)
 }
 
 /// Replaces a file's content by one rename: a reader sees all of the old or all of the new.
@@ -282,6 +295,23 @@ mod tests {
         let _listener = UnixListener::bind(&socket).unwrap();
         assert!(matches!(read_bounded(&socket, 9), Err(FileError::NotRegular { .. })));
         assert!(matches!(read_bounded(Path::new("/dev/zero"), 9), Err(FileError::NotRegular { .. })));
+    }
+
+    #[test]
+    fn the_null_device_is_an_empty_file_for_whoever_may_name_it() {
+        let (directory, path) = room();
+        assert!(matches!(read_bounded(Path::new("/dev/null"), 9), Err(FileError::NotRegular { .. })));
+        assert_eq!(read_bounded_or_null(Path::new("/dev/null"), 9).unwrap(), b"");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert_eq!(read_bounded_or_null(&path, 9).unwrap(), b"");
+        for device in ["/dev/zero", "/dev/tty"] {
+            let read = read_bounded_or_null(Path::new(device), 9);
+            assert!(matches!(read, Err(FileError::NotRegular { .. } | FileError::Io { .. })), "{read:?}");
+        }
+        let named = directory.path().join("named");
+        fs::write(&named, "1234567890").unwrap();
+        assert_eq!(read_bounded_or_null(&named, 10).unwrap(), b"1234567890");
+        assert!(matches!(read_bounded_or_null(&named, 9), Err(FileError::TooLarge { .. })));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum StateError {
         name: String,
     },
     /// No directory can be derived.
-    #[error("{variable} is not set to an absolute path, so there is no place for the state; name one")]
+    #[error("{variable} is not set to an absolute path")]
     NoPlace {
         /// The variable of the environment.
         variable: &'static str,

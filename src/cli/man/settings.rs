@@ -22,7 +22,8 @@ pub(super) fn page() -> Page {
     page.text(
         "What every hareload on this host is to do unless the command line or the environment says otherwise, in TOML. The \
          file need not exist; one that is named with `--settings` or HARELOAD_SETTINGS must. A key that hareload does not \
-         know is refused with exit code 2: a typing mistake must not become a default. So is a value of another type.",
+         know is refused with exit code 2: a typing mistake must not become a default. So is a value of another type, and a \
+         file that is not a regular one or has more than 1 MiB.",
     );
     page.paragraph(
         "A command passes over the keys that mean nothing to it. `hareload settings` prints each value and where it comes \

@@ -3,13 +3,12 @@
 //! Reads a file; what stands in it is understood by [`crate::haproxy::defaults`]. Called by the settings.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use crate::haproxy::defaults::{Defaults, MAX_BYTES};
+use crate::os::files::{self, FileError};
 use crate::os::privilege;
 
 /// Where distributions have it: Debian and Ubuntu, Fedora and its kin.
@@ -35,15 +34,11 @@ impl Distribution {
             None => Vec::new(),
         };
         for path in candidates {
-            let what = || format!("defaults file {}", path.display());
-            let file = match File::open(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => continue,
-                other => other.with_context(what)?,
+            let text = match files::read_bounded_or_null(path, MAX_BYTES) {
+                Err(FileError::Missing { .. }) if named.is_none() => continue,
+                other => other.context("defaults file")?,
             };
-            let mut text = Vec::new();
-            let bound = u64::try_from(MAX_BYTES)?.saturating_add(1);
-            file.take(bound).read_to_end(&mut text).with_context(what)?;
-            let said = Defaults::read(&text).with_context(what)?;
+            let said = Defaults::read(&text).with_context(|| format!("defaults file {}", path.display()))?;
             return Ok(Distribution { path: path.to_owned(), named: named.is_some(), said });
         }
         Ok(Distribution { path: PathBuf::new(), named: false, said: Defaults::default() })

@@ -9,9 +9,13 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::cli::options::{Form, WayWord, duration};
+use crate::os::files::{self, FileError};
 
 /// Where the settings are, unless `--settings` says otherwise.
 pub(in crate::cli) const PATH: &str = "/etc/hareload/hareload.toml";
+
+/// The longest file that is read, in bytes; an example of every key has less than 2,000.
+const MAX_BYTES: usize = 1 << 20;
 
 /// Every key with a value that it can have.
 pub(in crate::cli) const EXAMPLES: [(&str, &str); 17] = [
@@ -73,12 +77,12 @@ impl TryFrom<String> for Text {
 /// Reads the file that is named, or else the usual one if it is there.
 pub(super) fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
     let path = named.map_or_else(|| PATH.into(), Path::to_owned);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match files::read_bounded_or_null(&path, MAX_BYTES) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("settings file {}", path.display())),
+        Err(FileError::Missing { .. }) if named.is_none() => Vec::new(),
+        Err(error) => return Err(error).context("settings file"),
     };
-    let file = toml::from_str(&text).with_context(|| format!("settings file {}", path.display()))?;
+    let file = toml::from_slice(&text).with_context(|| format!("settings file {}", path.display()))?;
     Ok((path, file))
 }
 
