@@ -46,7 +46,7 @@ const STARTS: [(&str, Test); 9] = [
 ];
 
 /// On one version.
-const OTHERS: [(&str, Test); 11] = [
+const OTHERS: [(&str, Test); 12] = [
     ("start::pidfile_of_another", start_pidfile_of_another),
     ("start::pidfile_of_one_that_drains", start_pidfile_of_one_that_drains),
     ("start::two_instances_by_name", start_two_instances),
@@ -57,6 +57,7 @@ const OTHERS: [(&str, Test); 11] = [
     ("restart::in_vain", restart_in_vain),
     ("reload::another_beside", reload_with_another_beside),
     ("stop::stopped", stop_stopped),
+    ("stop::odd_defaults_file", stop_with_an_odd_defaults_file),
     ("stop::interrupted", stop_interrupted),
 ];
 
@@ -342,6 +343,21 @@ fn reload_with_another_beside(haproxy: &Haproxy) -> Result<()> {
     stage.hareload().verb("restart").run()?.expect_code(0)?;
     stage.expect_serving("g2")?;
     stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)
+}
+
+/// How HAProxy is started does not matter to a stop.
+fn stop_with_an_odd_defaults_file(haproxy: &Haproxy) -> Result<()> {
+    let (stage, old) = running(haproxy, plain("g2"))?;
+    let file = stage.instance.dir().join("own-defaults");
+    fs::write(&file, b"# caf\xe9\nulimit -n 65536\n")?;
+    let hareload = stage.hareload().env("HARELOAD_DEFAULTS_FILE", &file);
+    for verb in ["reload", "restart"] {
+        said(&hareload.clone().verb(verb).run()?.expect_code(2)?, &["own-defaults", "line 2"])?;
+        unharmed(&stage, old)?;
+    }
+    hareload.clone().verb("status").arg("--quiet").run()?.expect_code(0)?;
+    said(&hareload.verb("stop").run()?.expect_code(0)?, &["warning", "line 2", "left out"])?;
+    nobody(&stage)
 }
 
 /// Told to end at any instant, it leaves nobody who serves and no pidfile that lies, or it has done nothing.

@@ -21,7 +21,7 @@ pub(super) fn doctor(args: &DoctorArgs, matches: &ArgMatches) -> anyhow::Result<
     let fixing = if args.fix { Fixing::Mend } else { Fixing::Leave };
     // Where a reload would work; whoever has no such place can still look.
     let settings = match settings::resolve(Purpose::Work, &asked, matches) {
-        Err(_) if !args.fix => settings::resolve(Purpose::Look, &asked, matches)?,
+        Err(_) if !args.fix => settings::resolve_leniently(Purpose::Look, &asked, matches)?,
         settings => settings?,
     };
     let examination = doctor::examine(&settings.request, fixing);

@@ -16,7 +16,7 @@ use super::settings::{self, Purpose};
 pub(super) fn history(args: &HistoryArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let target = Target { place: args.place.clone(), ..Target::default() };
     let asked = Asked { target, past: args.past.clone(), ..Asked::default() };
-    let settings = settings::resolve(Purpose::Look, &asked, matches)?;
+    let settings = settings::resolve_leniently(Purpose::Look, &asked, matches)?;
     let directory = &settings.request.history_dir;
     let accounts = match records::history(directory) {
         Ok(accounts) => accounts,

@@ -25,7 +25,8 @@ pub(super) fn start(args: &StartArgs, matches: &ArgMatches) -> anyhow::Result<u8
 
 /// `hareload stop`.
 pub(super) fn stop(args: &StopArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let mut settings = resolve(&args.work, &ProofArgs::default(), &args.leave, matches)?;
+    let asked = asked(&args.work, &ProofArgs::default(), &args.leave);
+    let mut settings = settings::resolve_leniently(Purpose::Work, &asked, matches)?;
     let manner = manner(&settings, &args.leave);
     showing(&mut settings, args.work.voice, |settings| stop::stop(&settings.request, manner))
 }
@@ -72,7 +73,11 @@ fn resolve(
     leave: &LeaveArgs,
     matches: &ArgMatches,
 ) -> anyhow::Result<Settings> {
-    let asked = Asked {
+    settings::resolve(Purpose::Work, &asked(work, proof, leave), matches)
+}
+
+fn asked(work: &Work, proof: &ProofArgs, leave: &LeaveArgs) -> Asked {
+    Asked {
         target: work.target.clone(),
         past: work.past.clone(),
         turn: work.turn.clone(),
@@ -83,6 +88,5 @@ fn resolve(
         drain_timeout: leave.drain_timeout,
         extra: proof.extra.clone(),
         ..Asked::default()
-    };
-    settings::resolve(Purpose::Work, &asked, matches)
+    }
 }

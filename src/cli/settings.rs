@@ -56,6 +56,25 @@ pub(super) struct Settings {
 
 /// Resolves the settings of a command for this purpose.
 pub(super) fn resolve(purpose: Purpose, args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
+    resolve_with(Distribution::read, purpose, args, matches)
+}
+
+/// The same for a command that starts nothing: how HAProxy is started does not matter to it, and a distribution's file that
+/// can't be understood is left out, with a warning.
+pub(super) fn resolve_leniently(
+    purpose: Purpose,
+    args: &Asked,
+    matches: &ArgMatches,
+) -> anyhow::Result<Settings> {
+    resolve_with(Distribution::read_leniently, purpose, args, matches)
+}
+
+fn resolve_with(
+    read: fn(Option<PathBuf>, &str) -> anyhow::Result<Distribution>,
+    purpose: Purpose,
+    args: &Asked,
+    matches: &ArgMatches,
+) -> anyhow::Result<Settings> {
     let target = &args.target;
     let place = &target.place;
     let (path, file) = file::read(place.settings.as_deref())?;
@@ -74,7 +93,7 @@ pub(super) fn resolve(purpose: Purpose, args: &Asked, matches: &ArgMatches) -> a
         None => list.place(place::HISTORY, purpose, &instance)?,
     };
     let named = list.optional("defaults-file", target.defaults_file.clone(), file.defaults_file);
-    let distribution = Distribution::read(named, &instance)?;
+    let distribution = read(named, &instance)?;
     if let Some(path) = distribution.found() {
         list.add("defaults-file", path.shown(), "default".to_owned());
     }

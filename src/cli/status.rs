@@ -29,7 +29,7 @@ pub(super) fn is_asked_for() -> bool {
 /// `hareload status`.
 pub(super) fn status(args: &StatusArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let asked = Asked { target: args.target.clone(), past: args.past.clone(), ..Asked::default() };
-    let settings = settings::resolve(Purpose::Look, &asked, matches)?;
+    let settings = settings::resolve_leniently(Purpose::Look, &asked, matches)?;
     if args.quiet {
         return Ok(status::standing(&settings.request).exit_code());
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::cli::output;
 use crate::haproxy::defaults::{Defaults, MAX_BYTES};
 use crate::os::files::{self, FileError};
 use crate::os::privilege;
@@ -41,7 +42,19 @@ impl Distribution {
             let said = Defaults::read(&text).with_context(|| format!("defaults file {}", path.display()))?;
             return Ok(Distribution { path: path.to_owned(), named: named.is_some(), said });
         }
-        Ok(Distribution { path: PathBuf::new(), named: false, said: Defaults::default() })
+        Ok(Distribution::none())
+    }
+
+    /// The same, or nothing with a warning.
+    pub(super) fn read_leniently(named: Option<PathBuf>, instance: &str) -> anyhow::Result<Distribution> {
+        Distribution::read(named, instance).or_else(|error| {
+            output::aside(&format!("hareload: warning: {error:#}; it is left out"))?;
+            Ok(Distribution::none())
+        })
+    }
+
+    fn none() -> Distribution {
+        Distribution { path: PathBuf::new(), named: false, said: Defaults::default() }
     }
 
     /// Where it was found, if nobody has named it.

@@ -83,11 +83,14 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Assignment>, AssignmentError> {
     if let Some(at) = text.iter().position(|byte| *byte == 0) {
         return Err(AssignmentError::NotText { line: line_at(at) });
     }
-    let text = std::str::from_utf8(text)
-        .map_err(|error| AssignmentError::NotText { line: line_at(error.valid_up_to()) })?;
-    let mut reader = Reader { rest: text, line: 1 };
+    // A comment may be of any encoding.
+    let text = String::from_utf8_lossy(text);
+    let mut reader = Reader { rest: &text, line: 1 };
     let mut found = Vec::new();
     while let Some(assignment) = reader.assignment()? {
+        if assignment.value.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(AssignmentError::NotText { line: assignment.line });
+        }
         found.push(assignment);
     }
     Ok(found)
