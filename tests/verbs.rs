@@ -161,6 +161,7 @@ fn start_master_worker(haproxy: &Haproxy) -> Result<()> {
     let config = plain("g2").extra_global("master-worker");
     cannot_begin(haproxy, config.clone(), &[], &[3], &["master-worker", "remove that line"])?;
     let (stage, old) = running(haproxy, config)?;
+    said(&stage.hareload().verb("check").run()?.expect_code(6)?, &["error[master-worker]"])?;
     for verb in RESTARTS {
         said(&stage.hareload().verb(verb).run()?.expect_code(3)?, &["master-worker"])?;
         unharmed(&stage, old)?;

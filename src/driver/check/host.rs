@@ -29,10 +29,10 @@ pub(super) fn findings(subject: &Subject<'_>) -> Vec<Finding> {
     findings.extend(memory(subject.request, config));
     if let Some(place) = &config.global.master_worker {
         let finding = Finding::new(
-            Level::Note,
+            Level::Error,
             "master-worker",
             "this configuration asks for a master with workers",
-            "a master does its own reloads, and hareload does not hand over from or to one yet",
+            "a master does its own reloads: hareload neither starts nor reloads one",
         );
         findings
             .push(finding.at(place).mend("remove `master-worker`: hareload takes the place of the master"));
