@@ -194,6 +194,7 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
         guest.ok("apt-get -q -y purge hareload")?;
         ensure!(fs::read(SCRIPT)? == debians && !Path::new(DROP_IN).exists(), "{why}: not undone");
     }
+    decided_anew(&guest, &products, &debians)?;
 
     // So is a service that somebody has made his own.
     for (file, text) in [
@@ -231,6 +232,36 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
     ensure!(fs::read_to_string(SCRIPT)? == "#!/bin/sh\n", "somebody's script was overwritten");
     guest.ok("apt-get -q -y purge hareload")?;
     ensure!(fs::read_to_string(SCRIPT)? == "#!/bin/sh\n" && fs::read(THEIRS)? == debians, "undone too much");
+    Ok(())
+}
+
+/// What an upgrade does not ask is asked again when the package comes back, and when its mask has gone.
+fn decided_anew(guest: &Guest, products: &Products, debians: &[u8]) -> Result<()> {
+    let refused = |said: &str| {
+        let masked = fs::read_link(DROP_IN).ok().as_deref() == Some(Path::new("/dev/null"));
+        let left = fs::read(SCRIPT)? == debians && masked && said.contains("left as it is");
+        ensure!(left && said.contains("master-worker"), "{said}");
+        Ok(())
+    };
+    let again = || guest.ok(&format!("dpkg -i {}", root::text(&products.second)?));
+    guest.configure("first", "")?;
+    guest.install(&products.first)?;
+    guest.configure("first", "master-worker")?;
+    let said = guest.install(&products.second)?;
+    ensure!(!said.contains("left as it is") && fs::read(SCRIPT)? == fs::read(OURS)?, "upgraded: {said}");
+    guest.ok("apt-get -q -y remove hareload")?;
+    refused(&again()?)?;
+    // What the message says to do, and nothing was put right.
+    for _ in 0..2 {
+        fs::remove_file(DROP_IN)?;
+        refused(&again()?)?;
+    }
+    guest.configure("first", "")?;
+    fs::remove_file(DROP_IN)?;
+    let said = again()?;
+    ensure!(!said.contains("left as it is") && fs::read(SCRIPT)? == fs::read(OURS)?, "put right: {said}");
+    guest.ok("apt-get -q -y purge hareload")?;
+    ensure!(fs::read(SCRIPT)? == debians && !Path::new(DROP_IN).exists(), "not undone");
     Ok(())
 }
 

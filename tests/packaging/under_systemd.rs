@@ -241,12 +241,16 @@ fn upgraded_and_removed(booted: &Booted, products: &Products) -> Result<()> {
     booted.serves_now("upgraded")?;
     ensure!(booted.is_well()? == pid, "HAProxy was touched");
     for marker in ["without", "without-it"] {
-        let earlier = booted.pid()?;
-        booted.configure(marker, "")?;
-        booted.ok("systemctl reload haproxy")?;
-        booted.serves(marker)?;
-        ensure!(booted.is_well()? != earlier && !booted.runs_a_master()?);
+        reloads_without(booted, marker)?;
     }
+    // One that hareload has started is still reloaded as it must be if hareload comes back and does not take the service.
+    booted.configure("with-master", "master-worker")?;
+    let said = booted.install(&products.second)?;
+    ensure!(said.contains("left as it is: the configuration of HAProxy asks for a master"), "{said}");
+    reloads_without(booted, "left-alone")?;
+    booted.ok("apt-get -q -y remove hareload")?;
+    reloads_without(booted, "without-it")?;
+
     // The service is the haproxy package's own again once it is started anew.
     booted.ok("systemctl restart haproxy")?;
     booted.serves("without-it")?;
@@ -258,6 +262,16 @@ fn upgraded_and_removed(booted: &Booted, products: &Products) -> Result<()> {
     booted.ok("apt-get -q -y purge hareload")?;
     booted.ok("systemctl stop haproxy")?;
     booted.nobody_serves()
+}
+
+/// A reload of a standalone HAProxy by systemd alone.
+fn reloads_without(booted: &Booted, marker: &str) -> Result<()> {
+    let (earlier, known) = (booted.pid()?, booted.handovers());
+    booted.configure(marker, "")?;
+    booted.ok("systemctl reload haproxy")?;
+    booted.serves(marker)?;
+    ensure!(booted.is_well()? != earlier && !booted.runs_a_master()? && booted.handovers() == known);
+    Ok(())
 }
 
 /// Both packages in one go, as on a machine that has neither.
