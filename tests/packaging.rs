@@ -13,6 +13,8 @@ mod contents;
 mod guest;
 #[path = "packaging/installed.rs"]
 mod installed;
+#[path = "packaging/own_service.rs"]
+mod own_service;
 #[path = "packaging/pieces.rs"]
 mod pieces;
 #[path = "packaging/products.rs"]

@@ -10,6 +10,7 @@ use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::waiting::until;
 
 use super::guest::{CONFIG, Guest, PIDFILE, PORT, SCRIPT};
+use super::own_service;
 use super::products::Products;
 use super::root::{self, text};
 
@@ -17,7 +18,7 @@ use super::root::{self, text};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A booted machine, with the questions that systemd answers.
-struct Booted(Guest);
+pub(crate) struct Booted(Guest);
 
 impl std::ops::Deref for Booted {
     type Target = Guest;
@@ -27,7 +28,7 @@ impl std::ops::Deref for Booted {
 }
 
 impl Booted {
-    fn property(&self, unit: &str, name: &str) -> Result<String> {
+    pub(crate) fn property(&self, unit: &str, name: &str) -> Result<String> {
         Ok(self.ok(&format!("systemctl show --property {name} --value {unit}"))?.trim().to_owned())
     }
 
@@ -61,7 +62,7 @@ impl Booted {
     }
 
     /// The service is what it should be: active, and systemd knows the one in the pidfile, which is in its cgroup.
-    fn is_well(&self) -> Result<u32> {
+    pub(crate) fn is_well(&self) -> Result<u32> {
         let pid = self.pid()?;
         let known = || {
             let active = self.property("haproxy", "ActiveState").ok()? == "active";
@@ -96,6 +97,7 @@ pub(crate) fn scenario(dir: &Path) -> Result<()> {
     keepalived(&booted)?;
     upgraded_and_removed(&booted, &products)?;
     from_nothing(&booted, &products)?;
+    own_service::stays(&booted, &products)?;
     complete_unit(&booted)
 }
 
@@ -247,6 +249,7 @@ fn upgraded_and_removed(booted: &Booted, products: &Products) -> Result<()> {
     booted.configure("with-master", "master-worker")?;
     let said = booted.install(&products.second)?;
     ensure!(said.contains("left as it is: the configuration of HAProxy asks for a master"), "{said}");
+    ensure!(booted.property("haproxy", "Type")? == "notify", "the mask does not count");
     reloads_without(booted, "left-alone")?;
     booted.ok("apt-get -q -y remove hareload")?;
     reloads_without(booted, "without-it")?;
