@@ -1,4 +1,4 @@
-//! Under systemd: a service that an administrator has made his own.
+//! Under systemd: a service that an administrator has made his own, and what he says in the unit's environment.
 
 use std::fs;
 use std::path::Path;
@@ -53,4 +53,43 @@ pub(crate) fn stays(booted: &Booted, products: &Products) -> Result<()> {
     fs::remove_file(OWN)?;
     booted.ok("systemctl daemon-reload")?;
     booted.install(&products.first).map(drop)
+}
+
+/// What the unit's environment says counts: the drop-in, and before it a file that it names.
+pub(crate) fn says(booted: &Booted) -> Result<()> {
+    const OTHER: &str = "/etc/haproxy/web.cfg";
+    const FILE: &str = "/etc/haproxy/environment";
+    let configure = |marker: &str| -> Result<()> {
+        booted.configure(marker, "")?;
+        fs::rename(CONFIG, OTHER)?;
+        booted.configure("usual", "")
+    };
+    let serves = |marker: &str, words: &str| -> Result<()> {
+        booted.serves_now(marker)?;
+        let line = fs::read(format!("/proc/{}/cmdline", booted.is_well()?))?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        ensure!(line.matches(words).count() == 1, "not once {words}: {line}");
+        Ok(())
+    };
+    configure("other")?;
+    let drop_in = format!("[Service]\nEnvironment=\"CONFIG={OTHER}\" \"EXTRAOPTS=-m 512\"\n");
+    edit(booted, &drop_in)?;
+    booted.ok("systemctl restart haproxy")?;
+    serves("other", "-m 512 ")?;
+    configure("another")?;
+    booted.ok("systemctl reload haproxy")?;
+    serves("another", "-m 512 ")?;
+    fs::write(FILE, "EXTRAOPTS=\"-m 513\"\n")?;
+    edit(booted, &format!("{drop_in}EnvironmentFile={FILE}\n"))?;
+    booted.ok("systemctl reload haproxy")?;
+    serves("another", "-m 513 ")?;
+    // What can't be taken is refused, and the one that runs goes on.
+    fs::write(FILE, "EXTRAOPTS=\"-W\"\n")?;
+    ensure!(booted.run("systemctl", &["reload", "haproxy"])?.code != 0, "a master was taken");
+    serves("another", "-m 513 ")?;
+    booted.says("systemctl status --no-pager --full --lines 20 haproxy", "option `-W` can't be passed on")?;
+    fs::remove_file(OWN)?;
+    booted.ok("systemctl daemon-reload")?;
+    booted.ok("systemctl reload haproxy")?;
+    serves("usual", "-f /etc/haproxy/haproxy.cfg ")
 }

@@ -52,7 +52,7 @@ impl Booted {
     }
 
     /// Waits until a command shows this: what is written reaches the journal a moment later.
-    fn says(&self, line: &str, text: &str) -> Result<()> {
+    pub(crate) fn says(&self, line: &str, text: &str) -> Result<()> {
         let mut shown = String::new();
         let said = || {
             shown = self.ok(line).ok()?;
@@ -94,6 +94,7 @@ pub(crate) fn scenario(dir: &Path) -> Result<()> {
     a_master_goes_on(&booted, &products)?;
     standalone(&booted)?;
     failures(&booted)?;
+    own_service::says(&booted)?;
     keepalived(&booted)?;
     upgraded_and_removed(&booted, &products)?;
     from_nothing(&booted, &products)?;
@@ -318,6 +319,7 @@ fn complete_unit(booted: &Booted) -> Result<()> {
     booted.ok("systemctl start haproxy")?;
     booted.serves_now("complete")?;
     booted.is_well()?;
+    own_service::says(booted)?;
     booted.reloads("systemctl reload haproxy", "complete-reloaded")?;
     booted.configure("broken", "chroot /srv/no-such-jail")?;
     ensure!(booted.run("systemctl", &["reload", "haproxy"])?.code != 0);
