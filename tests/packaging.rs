@@ -9,10 +9,14 @@
 mod booted;
 #[path = "packaging/contents.rs"]
 mod contents;
+#[path = "packaging/environment.rs"]
+mod environment;
 #[path = "packaging/guest.rs"]
 mod guest;
 #[path = "packaging/installed.rs"]
 mod installed;
+#[path = "packaging/own_service.rs"]
+mod own_service;
 #[path = "packaging/pieces.rs"]
 mod pieces;
 #[path = "packaging/products.rs"]
@@ -57,6 +61,7 @@ fn inside(scenario: &str, dir: &std::path::Path) -> Result<()> {
     match scenario {
         "life" => installed::life(dir),
         "refused" => installed::refused(dir),
+        "environment" => environment::in_root(dir),
         "pieces" => pieces::in_root(dir),
         "order" => pieces::boot_order(dir),
         "rpm" => installed::rpm(dir),
@@ -99,6 +104,12 @@ fn trials(caps: &Caps) -> Vec<Trial> {
             &root,
             &[&tools, &overlay, &packages],
             installed::try_refused,
+        ),
+        trial(
+            "deb::takes_what_the_unit_says",
+            &root,
+            &[&tools, &overlay, &packages],
+            environment::try_in_root,
         ),
         trial(
             "deb::pieces_are_used",

@@ -135,8 +135,25 @@ fn two_pids(house: &House) -> Result<Option<Child>> {
     house.configure("new", "").map(|()| None)
 }
 
+/// What the script says without hareload, as the LSB has it: nothing is known of a status, the rest is not installed.
+fn without_hareload(house: &House) -> Result<()> {
+    running(house)?;
+    fs::remove_file(house::HARELOAD)?;
+    for verb in VERBS {
+        let wanted = if verb == "status" { 4 } else { 5 };
+        let result = house.run(SCRIPT, &[verb])?.expect_code(wanted).with_context(|| verb.to_owned())?;
+        ensure!(result.stderr.contains("hareload is not installed"), "{}", result.stderr);
+    }
+    let Seen { serves, pidfile, .. } = house.settled()?;
+    ensure!(serves.len() == 1 && serves.contains("old") && pidfile == Pidfile::True, "{serves:?} serves");
+    Ok(())
+}
+
 /// The first word with which this test calls itself inside a house.
 const INSIDE: &str = "--inside";
+
+/// The same for the script without hareload.
+const WITHOUT: &str = "--without-hareload";
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -144,6 +161,11 @@ fn main() -> ExitCode {
         [first, haproxy, script, state, verb] if first == INSIDE => {
             Some(inside(haproxy.as_ref(), script.as_ref(), state, verb))
         }
+        [first, haproxy] if first == WITHOUT => Some(
+            House::furnish(haproxy.as_ref(), Path::new(HARELOAD), &[(Path::new(OURS), SCRIPT)])
+                .and_then(|house| without_hareload(&house))
+                .map(|()| String::new()),
+        ),
         [first, way, haproxy, file] if first == FOLLOW => {
             Some(follow::inside(way, haproxy.as_ref(), file.as_ref()))
         }
@@ -181,6 +203,10 @@ fn main() -> ExitCode {
             (_, None) => caps.trial(&name, &needs, || bail!("no HAProxy")),
         });
     }
+    trials.push(caps.trial("init_script::without_hareload", &needs, || {
+        let haproxy = haproxies::of_branch(2, 6).context("no HAProxy")?;
+        outside(&[WITHOUT.as_ref(), haproxy.path.as_os_str()])?.expect_code(0).map(drop)
+    }));
     trials.extend(follow::trials(&caps, theirs));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -180,7 +180,7 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
         guest.configure("first", global)?;
         let said = guest.install(&products.first)?;
         ensure!(said.contains("left as it is") && said.contains(why), "{said}");
-        ensure!(fs::read_link(DROP_IN).ok().as_deref() == Some(Path::new("/dev/null")), "{why}: not masked");
+        ensure!(masked().is_some_and(|because| because.contains(why)), "{why}: {:?}", masked());
         ensure!(fs::read(SCRIPT)? == debians, "{why}: diverted");
         // An upgrade does not think again.
         guest.install(&products.second)?;
@@ -194,6 +194,7 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
         guest.ok("apt-get -q -y purge hareload")?;
         ensure!(fs::read(SCRIPT)? == debians && !Path::new(DROP_IN).exists(), "{why}: not undone");
     }
+    decided_anew(&guest, &products, &debians)?;
 
     // So is a service that somebody has made his own.
     for (file, text) in [
@@ -205,23 +206,62 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
             "/etc/systemd/system/haproxy.service.d/override.conf",
             "[Service]\nExecStart=\nExecStart=/srv/haproxy\n",
         ),
+        // systemd takes blanks.
+        ("/etc/systemd/system/haproxy.service", "[Service]\n ExecStart = /srv/haproxy -Ws\n"),
     ] {
         fs::create_dir_all("/etc/systemd/system/haproxy.service.d")?;
         fs::write(file, text)?;
         let said = guest.install(&products.first)?;
         ensure!(said.contains("left as it is") && said.contains(file), "{said}");
-        ensure!(fs::read_link(DROP_IN).is_ok() && fs::read(SCRIPT)? == debians, "{file}: overruled");
+        ensure!(masked().is_some_and(|why| why.contains(file)), "{file}: {:?}", masked());
+        ensure!(fs::read(SCRIPT)? == debians, "{file}: overruled");
+        // Gone with the package, so that the next one asks again.
+        guest.ok("apt-get -q -y remove hareload")?;
+        ensure!(!Path::new(DROP_IN).exists(), "{file}: the mask is left");
         guest.ok("apt-get -q -y purge hareload")?;
         fs::remove_file(file)?;
+    }
+    // What somebody has put there himself is his: a mask, and a drop-in of the package's that he has changed.
+    for make in [
+        format!("ln -s /dev/null {DROP_IN}"),
+        format!(": >{DROP_IN}"),
+        format!(
+            "printf \"# Written by hareload's package, and changed.\\n[Service]\\nNice=1\\n\" >{DROP_IN}"
+        ),
+    ] {
+        fs::create_dir_all("/etc/systemd/system/haproxy.service.d")?;
+        guest.sh(&make)?;
+        let before = content(DROP_IN);
+        let said = guest.install(&products.first)?;
+        let diverted = fs::read(SCRIPT)? == fs::read(OURS)?;
+        ensure!(!said.contains("left as it is") && diverted == make.contains("Nice"), "{make}: {said}");
+        guest.ok("apt-get -q -y purge hareload")?;
+        ensure!(before.is_some() && content(DROP_IN) == before, "{make}: it is gone");
+        fs::remove_file(DROP_IN)?;
     }
     // And a script that somebody has changed.
     let changed = [debians.as_slice(), b"# changed\n"].concat();
     fs::write(SCRIPT, &changed)?;
     let said = guest.install(&products.first)?;
-    ensure!(said.contains("changed and is left alone") && fs::read(SCRIPT)? == changed, "{said}");
+    ensure!(said.contains("deleted and is left alone") && fs::read(SCRIPT)? == changed, "{said}");
     guest.ok("apt-get -q -y purge hareload")?;
     ensure!(fs::read(SCRIPT)? == changed && !Path::new(THEIRS).exists(), "undone too much");
+    // And one that somebody has deleted: before, and while it was ours.
+    fs::remove_file(SCRIPT)?;
+    let said = guest.install(&products.first)?;
+    ensure!(said.contains("deleted and is left alone") && !Path::new(SCRIPT).exists(), "{said}");
+    guest.install(&products.second)?;
+    ensure!(!Path::new(SCRIPT).exists(), "a deleted script came back");
+    guest.ok("apt-get -q -y purge hareload")?;
+    ensure!(!Path::new(SCRIPT).exists() && !Path::new(THEIRS).exists(), "undone too much");
     fs::write(SCRIPT, &debians)?;
+    guest.sh(&format!("chmod 755 {SCRIPT}"))?;
+    guest.install(&products.first)?;
+    fs::remove_file(SCRIPT)?;
+    guest.install(&products.second)?;
+    ensure!(!Path::new(SCRIPT).exists(), "a deleted script came back with an upgrade");
+    guest.ok("apt-get -q -y purge hareload")?;
+    ensure!(fs::read(SCRIPT)? == debians, "the package's script is not back");
 
     // Who has diverted the script already keeps it.
     let divert = format!("dpkg-divert --local --rename --divert {THEIRS} --add {SCRIPT}");
@@ -231,6 +271,42 @@ pub(crate) fn refused(dir: &Path) -> Result<()> {
     ensure!(fs::read_to_string(SCRIPT)? == "#!/bin/sh\n", "somebody's script was overwritten");
     guest.ok("apt-get -q -y purge hareload")?;
     ensure!(fs::read_to_string(SCRIPT)? == "#!/bin/sh\n" && fs::read(THEIRS)? == debians, "undone too much");
+    Ok(())
+}
+
+/// Why the package has masked its drop-in, if it has: by a file in its place that says nothing else.
+fn masked() -> Option<String> {
+    let text = fs::read_to_string(DROP_IN).ok()?;
+    (!text.is_empty() && text.lines().all(|line| line.starts_with('#'))).then_some(text)
+}
+
+/// What an upgrade does not ask is asked again when the package comes back, and when its mask has gone.
+fn decided_anew(guest: &Guest, products: &Products, debians: &[u8]) -> Result<()> {
+    let refused = |said: &str| {
+        let masked = masked().is_some_and(|why| why.contains("master-worker"));
+        let left = fs::read(SCRIPT)? == debians && masked && said.contains("left as it is");
+        ensure!(left && said.contains("master-worker"), "{said}");
+        Ok(())
+    };
+    let again = || guest.ok(&format!("dpkg -i {}", root::text(&products.second)?));
+    guest.configure("first", "")?;
+    guest.install(&products.first)?;
+    guest.configure("first", "master-worker")?;
+    let said = guest.install(&products.second)?;
+    ensure!(!said.contains("left as it is") && fs::read(SCRIPT)? == fs::read(OURS)?, "upgraded: {said}");
+    guest.ok("apt-get -q -y remove hareload")?;
+    refused(&again()?)?;
+    // What the message says to do, and nothing was put right.
+    for _ in 0..2 {
+        fs::remove_file(DROP_IN)?;
+        refused(&again()?)?;
+    }
+    guest.configure("first", "")?;
+    fs::remove_file(DROP_IN)?;
+    let said = again()?;
+    ensure!(!said.contains("left as it is") && fs::read(SCRIPT)? == fs::read(OURS)?, "put right: {said}");
+    guest.ok("apt-get -q -y purge hareload")?;
+    ensure!(fs::read(SCRIPT)? == debians && !Path::new(DROP_IN).exists(), "not undone");
     Ok(())
 }
 

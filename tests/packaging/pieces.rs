@@ -33,7 +33,9 @@ fn section<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
 pub(crate) fn drop_in_is_the_unit() -> Result<()> {
     let unit = packaged("systemd/haproxy.service")?;
     let drop_in = packaged("systemd/haproxy.service.d/50-hareload.conf")?;
-    let (unit, drop_in) = (section(&unit, "Service"), section(&drop_in, "Service"));
+    let (mut unit, drop_in) = (section(&unit, "Service"), section(&drop_in, "Service"));
+    // Every package's unit has them: again, they would go before what an administrator has said in between.
+    unit.retain(|line| !line.starts_with("Environment"));
     ensure!(!unit.is_empty() && unit == drop_in, "{unit:?}\n{drop_in:?}");
     Ok(())
 }

@@ -10,6 +10,7 @@ use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::waiting::until;
 
 use super::guest::{CONFIG, Guest, PIDFILE, PORT, SCRIPT};
+use super::own_service;
 use super::products::Products;
 use super::root::{self, text};
 
@@ -17,7 +18,7 @@ use super::root::{self, text};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A booted machine, with the questions that systemd answers.
-struct Booted(Guest);
+pub(crate) struct Booted(Guest);
 
 impl std::ops::Deref for Booted {
     type Target = Guest;
@@ -27,7 +28,7 @@ impl std::ops::Deref for Booted {
 }
 
 impl Booted {
-    fn property(&self, unit: &str, name: &str) -> Result<String> {
+    pub(crate) fn property(&self, unit: &str, name: &str) -> Result<String> {
         Ok(self.ok(&format!("systemctl show --property {name} --value {unit}"))?.trim().to_owned())
     }
 
@@ -51,7 +52,7 @@ impl Booted {
     }
 
     /// Waits until a command shows this: what is written reaches the journal a moment later.
-    fn says(&self, line: &str, text: &str) -> Result<()> {
+    pub(crate) fn says(&self, line: &str, text: &str) -> Result<()> {
         let mut shown = String::new();
         let said = || {
             shown = self.ok(line).ok()?;
@@ -61,7 +62,7 @@ impl Booted {
     }
 
     /// The service is what it should be: active, and systemd knows the one in the pidfile, which is in its cgroup.
-    fn is_well(&self) -> Result<u32> {
+    pub(crate) fn is_well(&self) -> Result<u32> {
         let pid = self.pid()?;
         let known = || {
             let active = self.property("haproxy", "ActiveState").ok()? == "active";
@@ -93,9 +94,11 @@ pub(crate) fn scenario(dir: &Path) -> Result<()> {
     a_master_goes_on(&booted, &products)?;
     standalone(&booted)?;
     failures(&booted)?;
+    own_service::says(&booted)?;
     keepalived(&booted)?;
     upgraded_and_removed(&booted, &products)?;
     from_nothing(&booted, &products)?;
+    own_service::stays(&booted, &products)?;
     complete_unit(&booted)
 }
 
@@ -241,12 +244,17 @@ fn upgraded_and_removed(booted: &Booted, products: &Products) -> Result<()> {
     booted.serves_now("upgraded")?;
     ensure!(booted.is_well()? == pid, "HAProxy was touched");
     for marker in ["without", "without-it"] {
-        let earlier = booted.pid()?;
-        booted.configure(marker, "")?;
-        booted.ok("systemctl reload haproxy")?;
-        booted.serves(marker)?;
-        ensure!(booted.is_well()? != earlier && !booted.runs_a_master()?);
+        reloads_without(booted, marker)?;
     }
+    // One that hareload has started is still reloaded as it must be if hareload comes back and does not take the service.
+    booted.configure("with-master", "master-worker")?;
+    let said = booted.install(&products.second)?;
+    ensure!(said.contains("left as it is: the configuration of HAProxy asks for a master"), "{said}");
+    ensure!(booted.property("haproxy", "Type")? == "notify", "the mask does not count");
+    reloads_without(booted, "left-alone")?;
+    booted.ok("apt-get -q -y remove hareload")?;
+    reloads_without(booted, "without-it")?;
+
     // The service is the haproxy package's own again once it is started anew.
     booted.ok("systemctl restart haproxy")?;
     booted.serves("without-it")?;
@@ -258,6 +266,16 @@ fn upgraded_and_removed(booted: &Booted, products: &Products) -> Result<()> {
     booted.ok("apt-get -q -y purge hareload")?;
     booted.ok("systemctl stop haproxy")?;
     booted.nobody_serves()
+}
+
+/// A reload of a standalone HAProxy by systemd alone.
+fn reloads_without(booted: &Booted, marker: &str) -> Result<()> {
+    let (earlier, known) = (booted.pid()?, booted.handovers());
+    booted.configure(marker, "")?;
+    booted.ok("systemctl reload haproxy")?;
+    booted.serves(marker)?;
+    ensure!(booted.is_well()? != earlier && !booted.runs_a_master()? && booted.handovers() == known);
+    Ok(())
 }
 
 /// Both packages in one go, as on a machine that has neither.
@@ -301,6 +319,7 @@ fn complete_unit(booted: &Booted) -> Result<()> {
     booted.ok("systemctl start haproxy")?;
     booted.serves_now("complete")?;
     booted.is_well()?;
+    own_service::says(booted)?;
     booted.reloads("systemctl reload haproxy", "complete-reloaded")?;
     booted.configure("broken", "chroot /srv/no-such-jail")?;
     ensure!(booted.run("systemctl", &["reload", "haproxy"])?.code != 0);

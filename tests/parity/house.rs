@@ -39,6 +39,9 @@ pub(crate) const PIDFILE: &str = "/run/haproxy.pid";
 pub(crate) const PROGRAM: &str = "/usr/sbin/haproxy";
 pub(crate) const SCRIPT: &str = "/etc/init.d/haproxy";
 
+/// Where hareload is.
+pub(crate) const HARELOAD: &str = "/usr/local/sbin/hareload";
+
 /// The machine; everything happens in the thread that has furnished it.
 pub(crate) struct House {
     _netns: Netns,
@@ -121,7 +124,7 @@ impl House {
         // /proc/<pid>/exe names the file where it is, so it is no link.
         let _ = fs::remove_file(PROGRAM);
         fs::copy(haproxy, PROGRAM)?;
-        fs::copy(hareload, "/usr/local/sbin/hareload")?;
+        fs::copy(hareload, HARELOAD)?;
         for (text, path) in files {
             fs::write(&path, text)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
