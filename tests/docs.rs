@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 use hareload::cli::Cli;
-use hareload::core::account::{Account, Moment, Named, SCHEMA};
+use hareload::core::account::{Account, COMMANDS, Moment, Named, SCHEMA};
 use hareload::core::exit;
 use hareload::core::input::{Failure, Refusal};
 use hareload::core::outcome::{Cause, Outcome, Rest, Tried, Verdict};
@@ -18,6 +18,7 @@ use hareload::driver::readings::{Change, How};
 use hareload::driver::status::{Role, Row, Standing, Status};
 use hareload::haproxy::bugs;
 use hareload::report::{findings, json};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde_json::Value;
 
 fn document(name: &str) -> String {
@@ -353,70 +354,118 @@ fn words(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The names of an enum's variants, as they are written and read.
+fn variants<T: DeserializeOwned>() -> BTreeSet<String> {
+    let mut found = None;
+    // It only asks for the names, and gives no value.
+    let _ = T::deserialize(Curious(&mut found));
+    found.expect("an enum").iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// What an enum shows its names to before it is read.
+struct Curious<'a>(&'a mut Option<&'static [&'static str]>);
+
+impl<'de> Deserializer<'de> for Curious<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = Some(variants);
+        Err(Self::Error::custom("the names were all that was wanted"))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
+        Err(Self::Error::custom("not an enum"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+fn set(words: &[&str]) -> BTreeSet<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// The words between backticks.
+fn coded(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What is said of this name in the first table after this line.
+fn said_of(text: &str, after: &str, name: &str) -> String {
+    let rows = table(text, after);
+    let row = rows.into_iter().find(|row| row[0] == name);
+    row.and_then(|row| row.last().cloned()).unwrap_or_else(|| panic!("no {name} after {after:?}"))
+}
+
+/// The words by which the values are known that a table of them explains: each row begins with one.
+fn explained(text: &str, after: &str) -> BTreeSet<String> {
+    let word = |row: Vec<String>| row[0].split('"').nth(1).map(str::to_owned);
+    table(text, after).into_iter().map(|row| word(row).expect("a word")).collect()
+}
+
 #[test]
-fn every_word_of_an_outcome_is_explained() {
+fn every_verdict_and_every_cause_is_listed() {
+    let text = document("docs/json.md");
+    assert_eq!(explained(&text, "\nA verdict is one of\n"), variants::<Verdict>());
+    assert_eq!(explained(&text, "\nA cause is one of\n"), variants::<Cause>());
+    let refused = said_of(&text, "\nA verdict is one of\n", "`{\"refused\":[KIND,\"why\"]}`");
+    let (_, kinds) = refused.split_once("KIND: ").expect("the kinds");
+    assert_eq!(coded(kinds), variants::<Refusal>());
+    let proof = said_of(&text, "\nA cause is one of\n", "`{\"proof\":[PROOF,\"why\"]}`");
+    assert_eq!(coded(&proof), variants::<Step>());
+    let (_, failure) = text.split_once("\nA FAILURE is ").expect("the failures");
+    let (_, kinds) = failure.split_once("KIND: ").expect("the kinds");
+    let (kinds, _) = kinds.split_once("\n\n").expect("the end of a paragraph");
     let why = || "why".to_owned();
-    let steps = [
-        Step::Live,
-        Step::Listeners,
-        Step::Health,
-        Step::Steer,
-        Step::Alone,
-        Step::Probes,
-        Step::Dwell,
-        Step::Confirm,
-    ];
-    let failures = [
+    let known = [
         Failure::Configuration(why()),
         Failure::PortsOfOld(why()),
         Failure::PortsOfOthers(why()),
         Failure::Transfer(why()),
         Failure::Other(why()),
     ];
-    let refusals = [
-        Refusal::Usage,
-        Refusal::Unsupported,
-        Refusal::Privilege,
-        Refusal::NotInstalled,
-        Refusal::Configuration,
-        Refusal::NotRunning,
-        Refusal::Busy,
-        Refusal::Internal,
-    ];
-    let mut causes = vec![
-        Cause::Spawn(Refusal::NotInstalled, why()),
-        Cause::NotBound,
-        Cause::NotProven(Step::Live),
-        Cause::PauseInVain,
-        Cause::Pidfile(why()),
-        Cause::Interrupted(2),
-        Cause::Crashed,
-    ];
-    causes.extend(
-        failures.iter().cloned().flat_map(|failure| [Cause::Start(failure.clone()), Cause::Died(failure)]),
-    );
-    causes.extend(steps.map(|step| Cause::Proof(step, why())));
-    let mut verdicts = vec![
-        Verdict::Reloaded,
-        Verdict::ReloadedStillDraining,
-        Verdict::RolledBack,
-        Verdict::Unproven,
-        Verdict::Nobody,
-    ];
-    verdicts.extend(refusals.map(|refusal| Verdict::Refused(refusal, why())));
-    let mut known = BTreeSet::new();
-    for value in [
-        serde_json::to_value(causes),
-        serde_json::to_value(verdicts),
-        serde_json::to_value([Rest::Gone, Rest::Draining, Rest::Unclear]),
-        serde_json::to_value([Way::Shared, Way::Trial, Way::Overlap, Way::Pause]),
-    ] {
-        words(&value.expect("an outcome is JSON"), &mut known);
-    }
+    let known = known.map(|failure| serde_json::to_value(failure).expect("JSON")["kind"].take());
+    assert_eq!(coded(kinds), set(&known.each_ref().map(|kind| kind.as_str().expect("a word"))));
+}
+
+#[test]
+fn every_command_way_and_rest_is_listed() {
     let text = document("docs/json.md");
-    for word in known {
-        let explained = [format!("`{word}`"), format!("\"{word}\"")].iter().any(|form| text.contains(form));
-        assert!(explained, "{word:?} is not explained in docs/json.md");
+    let said = |name: &str| said_of(&text, "## hareload.handover/1", name);
+    // What follows a semicolon says more about one of them.
+    let commands = said("`command`");
+    assert_eq!(coded(commands.split(';').next().unwrap_or_default()), set(&COMMANDS));
+    let ways = said("`outcome.way`");
+    assert_eq!(coded(&ways), variants::<Way>());
+    let rest = said("`outcome.rest`");
+    assert_eq!(coded(rest.split(';').next().unwrap_or_default()), variants::<Rest>());
+    // A reload has somebody to take over from.
+    let mut of_reload = variants::<Way>();
+    of_reload.remove(Way::Start.name());
+    assert_eq!(coded(&said_of(&text, "## hareload.intention/1", "`would.ways[].way`")), of_reload);
+}
+
+#[test]
+fn who_serves_is_told_of_every_exit_code_and_every_command() {
+    let rows = table(&document("docs/exit-codes.md"), "Who serves afterwards:");
+    let codes = |row: &[String]| row[0].split(", ").map(str::to_owned).collect::<BTreeSet<String>>();
+    let listed: BTreeSet<String> = rows.iter().flat_map(|row| codes(row)).collect();
+    assert_eq!(listed, exit::ALL.iter().map(|(code, ..)| code.to_string()).collect());
+    let done = rows.iter().filter(|row| codes(row).contains("0"));
+    let of: BTreeSet<String> = done.flat_map(|row| coded(&row[1])).collect();
+    let mut known = set(&COMMANDS);
+    known.insert("force-reload".to_owned());
+    assert_eq!(of, known);
+    let cli = Cli::command();
+    for command in &known {
+        assert!(cli.find_subcommand(command).is_some(), "{command} is no command");
     }
 }
 

@@ -10,6 +10,9 @@ use super::outcome::Outcome;
 /// The name and version of the JSON form of an [`Account`].
 pub const SCHEMA: &str = "hareload.handover/1";
 
+/// The commands that give an [`Account`]. `force-reload` is a `reload`.
+pub const COMMANDS: [&str; 6] = ["start", "stop", "restart", "try-restart", "reload", "recover"];
+
 /// A generation, as reports name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
@@ -35,7 +38,7 @@ pub struct Moment {
 pub struct Account {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The command: `reload` or `recover`.
+    /// The command, one of [`COMMANDS`].
     pub command: String,
     /// The instance.
     pub instance: String,

@@ -5,7 +5,8 @@ use super::outcome::{Outcome, Rest, Verdict};
 
 /// Done as asked.
 pub const DONE: u8 = 0;
-/// Something of the host's or of ours failed; nothing was touched.
+/// Something of the host's or of ours failed; nothing was touched. Or a stop has left somebody, who does not even die when
+/// he is killed (LSB: unspecified error).
 pub const INTERNAL: u8 = 1;
 /// What was asked for makes no sense (LSB).
 pub const USAGE: u8 = 2;
@@ -33,7 +34,11 @@ pub const UNPROVEN: u8 = 154;
 /// Every code with its name and its meaning, for the documentation and for tests.
 pub const ALL: [(u8, &str, &str); 13] = [
     (DONE, "done", "done as asked"),
-    (INTERNAL, "internal", "something of the host's failed; nothing was touched"),
+    (
+        INTERNAL,
+        "internal",
+        "something of the host's failed; nothing was touched, unless a stop has left somebody",
+    ),
     (USAGE, "usage", "what was asked for makes no sense; nothing was touched"),
     (UNSUPPORTED, "unsupported", "hareload does not do that here; nothing was touched"),
     (PRIVILEGE, "privilege", "not enough privilege; nothing was touched"),
@@ -113,5 +118,21 @@ impl Outcome {
     pub fn exit_code_name(&self) -> &'static str {
         let code = self.exit_code();
         ALL.iter().find(|(listed, ..)| *listed == code).map_or("unknown", |(_, name, _)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_is_done_unless_somebody_stays() {
+        let stopped = |rest| {
+            let verdict = Verdict::Stopped;
+            Outcome { verdict, way: None, tried: Vec::new(), cause: None, rest, interrupted: None }
+        };
+        assert_eq!(stopped(Rest::Gone).exit_code(), DONE);
+        assert_eq!(stopped(Rest::Draining).exit_code(), DONE);
+        assert_eq!(stopped(Rest::Unclear).exit_code(), INTERNAL);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::task::LocalSet;
 
-use crate::core::account::Account;
+use crate::core::account::{Account, COMMANDS};
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
 use crate::os::guard::Guard;
@@ -40,6 +40,7 @@ pub(super) fn under_lock<T>(
     request: &Request,
     work: impl FnOnce(&Held<'_>) -> T,
 ) -> Result<T, Box<Account>> {
+    debug_assert!(COMMANDS.contains(&command), "{command} is not among the commands that are documented");
     let timeline = Timeline::begin();
     let began = clock::wall();
     let asked = clock::since_boot();
