@@ -1,6 +1,7 @@
 //! `restart`: a stop and a start. A configuration that could not be started is refused before anybody is stopped.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::core::account::Account;
 use crate::core::input::Refusal;
@@ -8,6 +9,7 @@ use crate::core::outcome::{Cause, Rest, Verdict};
 use crate::core::stopping::Manner;
 use crate::haproxy::argv::CommandLine;
 use crate::os::files::Room;
+use crate::os::process::Process;
 use crate::os::signals::Interrupts;
 
 use super::check::{self, Level};
@@ -155,7 +157,7 @@ impl Held<'_> {
         let held = Held { request: &request, ..self.clone() };
         held.timeline.note("hareload", "finishes a restart that was interrupted");
         let manner = restart.finish.map_or(Manner::Now, Manner::Finish);
-        match find::find(&request, &held.records) {
+        let serves = match find::find(&request, &held.records) {
             // Its new one serves already.
             Ok(Found::Old(old))
                 if !old.processes.iter().any(|process| restart.old.iter().any(|known| process.is(known))) =>
@@ -163,13 +165,17 @@ impl Held<'_> {
                 return held.unchanged(&old);
             }
             // Even one that still serves may have heard that it is to leave.
-            Ok(_) => {}
+            Ok(Found::Old(_)) => true,
+            Ok(Found::Nobody(_)) => false,
             Err(refused) => return held.refused(refused),
-        }
+        };
         let command = CommandLine::parse(&restart.words).unwrap_or_default();
-        let before = Old { command, cwd: restart.cwd, ..Old::nobody(restart.pidfile) };
+        let processes =
+            restart.old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+        let before = Old { processes, command, cwd: restart.cwd, ..Old::nobody(restart.pidfile) };
         let account = match held.beginning(Some(&before)) {
             Ok(taking) => held.stop_and_start(taking, Vec::new(), manner, None, interrupts).await,
+            Err(refused) if serves => return held.refused(refused),
             Err(refused) => Err(refused),
         };
         left_with_nobody(account.unwrap_or_else(|refused| held.refused(refused)))
