@@ -97,6 +97,7 @@ fn trials(caps: &Caps) -> Vec<Trial> {
     vec![
         trial("unit::drop_in_and_unit_say_the_same", &[], &[], pieces::drop_in_is_the_unit),
         trial("unit::is_well_formed", &[], &[&pieces::missing_verify()], pieces::verify),
+        trial("unit::documents_name_the_program_where_it_is", &[], &[], contents::named_where_it_is),
         trial("deb::has_what_it_should", &[], &[&tools], contents::deb),
         trial("deb::lives", &root, &[&tools, &overlay, &packages], installed::try_life),
         trial(

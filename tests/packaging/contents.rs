@@ -10,6 +10,9 @@ use hareload_testkit::tempfile;
 use super::products::{REPOSITORY, output, packages};
 use super::root::text;
 
+/// Where hareload is, however it was installed.
+const PROGRAM: &str = "/usr/sbin/hareload";
+
 /// Every file but man pages and documents, with its mode.
 const FILES: [(&str, &str); 17] = [
     ("-rw-r--r--", "/etc/hareload/hareload.toml"),
@@ -17,7 +20,7 @@ const FILES: [(&str, &str); 17] = [
     ("-rw-r--r--", "/usr/lib/sysctl.d/60-hareload.conf"),
     ("-rw-r--r--", "/usr/lib/systemd/system/haproxy.service.d/50-hareload.conf"),
     ("-rw-r--r--", "/usr/lib/systemd/system/keepalived.service.d/50-hareload.conf"),
-    ("-rwxr-xr-x", "/usr/sbin/hareload"),
+    ("-rwxr-xr-x", PROGRAM),
     ("-rw-r--r--", "/usr/share/bash-completion/completions/hareload"),
     ("-rw-r--r--", "/usr/share/doc/hareload/README.md"),
     ("-rw-r--r--", "/usr/share/doc/hareload/changelog.Debian.gz"),
@@ -60,6 +63,33 @@ pub(crate) fn deb() -> Result<()> {
     ensure!(pages.iter().any(|(_, path)| path == "/usr/share/man/man8/hareload.8.gz"), "{pages:?}");
     fields(package)?;
     control(package)
+}
+
+/// Whatever names the program, in documents, units and examples, names it where the package has it.
+pub(crate) fn named_where_it_is() -> Result<()> {
+    let mut below = ["README.md", "docs", "packaging"].map(|name| Path::new(REPOSITORY).join(name)).to_vec();
+    let mut named = 0;
+    while let Some(path) = below.pop() {
+        if path.is_dir() {
+            below.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        for (at, _) in text.match_indices("bin/hareload") {
+            let before = text[..at].rsplit(|c: char| c.is_whitespace() || "\"'`=".contains(c)).next();
+            // In a scratch directory of the tools, or built just now.
+            let elsewhere = before.is_some_and(|before| !before.starts_with('/'));
+            ensure!(elsewhere || before == Some("/usr/s"), "{}: {before:?}bin/hareload", path.display());
+            named += usize::from(!elsewhere);
+        }
+    }
+    ensure!(named >= 10, "only {named} places");
+    let readme = fs::read_to_string(Path::new(REPOSITORY).join("README.md"))?;
+    ensure!(
+        readme.contains("\nsudo install target/release/hareload /usr/sbin/\n"),
+        "the README puts it elsewhere"
+    );
+    Ok(())
 }
 
 fn fields(package: &str) -> Result<()> {

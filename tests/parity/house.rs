@@ -40,7 +40,7 @@ pub(crate) const PROGRAM: &str = "/usr/sbin/haproxy";
 pub(crate) const SCRIPT: &str = "/etc/init.d/haproxy";
 
 /// Where hareload is.
-pub(crate) const HARELOAD: &str = "/usr/local/sbin/hareload";
+pub(crate) const HARELOAD: &str = "/usr/sbin/hareload";
 
 /// The machine; everything happens in the thread that has furnished it.
 pub(crate) struct House {
