@@ -140,11 +140,12 @@ const REAPED: Duration = Duration::from_secs(10);
 /// How often a pid is tried to be had: others start processes as well.
 const RECYCLINGS: u32 = 200;
 
-/// Starts a command with the pid of a process that is gone. `command` makes it anew for each attempt.
+/// Starts a command with the pid of a process that is gone; `None` if somebody else has got it, as on a machine on which
+/// much is started. `command` makes it anew for each attempt.
 ///
 /// # Errors
-/// When the pid can't be had, since it can't be chosen, or since somebody else has it.
-pub fn start_as(pid: u32, command: impl Fn() -> Command) -> Result<Running> {
+/// When a pid can't be chosen.
+pub fn start_as(pid: u32, command: impl Fn() -> Command) -> Result<Option<Running>> {
     // A zombie has its pid until it is reaped, by whoever adopted it.
     let entry = PathBuf::from(format!("/proc/{pid}"));
     until(REAPED, "a pid to be free", || (!entry.exists()).then_some(()))?;
@@ -152,10 +153,10 @@ pub fn start_as(pid: u32, command: impl Fn() -> Command) -> Result<Running> {
         fs::write(LAST_PID, (pid - 1).to_string()).context("can't choose a pid")?;
         let running = Running::start(command())?;
         if running.pid() == pid {
-            return Ok(running);
+            return Ok(Some(running));
         }
     }
-    bail!("pid {pid} could not be had in {RECYCLINGS} attempts")
+    Ok(None)
 }
 
 /// Runs a command to its end.
