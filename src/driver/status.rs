@@ -161,7 +161,7 @@ fn without_state(error: &StateError) -> (Standing, Option<String>) {
 
 /// The processes of an instance, one row each.
 pub(super) fn processes(request: &Request, records: &Records<'_>, old: Option<&Old>) -> Vec<Row> {
-    generations::rows(request, records, old, &mut HashMap::new())
+    generations::rows(request, records, old, &mut HashMap::new()).0
 }
 
 /// Looks, and remembers what is needed to tell what has changed until the next look.
@@ -208,18 +208,18 @@ impl Looker {
                 "generations, what they have read, and their connections: {path} may not be read"
             ));
         }
-        if let Some(journal) = records.journal() {
-            let number = journal.number;
-            status.notes.push(format!(
-                "a handover to generation {number} is under way, or was interrupted: `hareload recover` finishes or undoes it"
-            ));
-        }
         let found = find::find(request, &records).map(|found| match found {
             Found::Old(old) => Ok(old),
             Found::Nobody(why) => Err(why),
         });
         let old = found.as_ref().ok().and_then(|found| found.as_ref().ok()).map(|old| &**old);
-        status.generations = generations::rows(request, &records, old, &mut self.before);
+        let (rows, under_way) = generations::rows(request, &records, old, &mut self.before);
+        status.generations = rows;
+        status.notes.extend(under_way.map(|number| {
+            format!(
+                "a handover to generation {number} is under way, or was interrupted: `hareload recover` finishes or undoes it"
+            )
+        }));
         (status.standing, status.why) = of_finding(request, &found);
         let Ok(Ok(old)) = found else { return };
         if let Err(refused) = old.seen() {

@@ -18,13 +18,14 @@ use super::{Role, Row};
 /// How long a HAProxy may take to say how many connections it has: one that is well answers within a millisecond.
 const ANSWER: Duration = Duration::from_millis(200);
 
-/// The rows: of those that serve, and of everybody else who was started for this instance.
+/// The rows: of those that serve, and of everybody else who was started for this instance; and the number of the
+/// generation to which a handover is under way.
 pub(super) fn rows(
     request: &Request,
     records: &Records<'_>,
     old: Option<&Old>,
     before: &mut HashMap<u32, (Duration, Duration)>,
-) -> Vec<Row> {
+) -> (Vec<Row>, Option<u64>) {
     let mut found: Vec<(Role, Option<u64>, u32)> = Vec::new();
     if let Some(old) = old {
         let role = match (&old.unseen, old.paused) {
@@ -34,9 +35,11 @@ pub(super) fn rows(
         };
         found.extend(old.processes.iter().map(|process| (role, old.number, process.pid())));
     }
+    let candidates: Vec<_> = candidates(request).collect();
+    // Read after the processes were listed: the journal was there before the new one that it tells of.
     let under_way = records.journal().map(|journal| journal.number);
     let mut others: Vec<(Role, Option<u64>, u32)> = Vec::new();
-    for (pid, words) in candidates(request) {
+    for (pid, words) in candidates {
         let known = found.iter().chain(&others).any(|(.., known)| *known == pid);
         let Some(number) = belongs(request, pid, &words).filter(|_| !known) else { continue };
         let role = match Process::open(pid) {
@@ -80,7 +83,7 @@ pub(super) fn rows(
     };
     let rows = found.into_iter().map(row).collect();
     *before = seen;
-    rows
+    (rows, under_way)
 }
 
 /// The share of one processor since the last look, or since the start.
