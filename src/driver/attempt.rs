@@ -17,7 +17,7 @@ use crate::haproxy::overlay::Overlay;
 use crate::os::borrow::Lender;
 use crate::os::files::{self, Durability, Kept};
 use crate::os::herald::Herald;
-use crate::os::process::{Exit, Process};
+use crate::os::process::{self, Exit, Process};
 use crate::os::spawn::{self, Command, Output, SpawnError};
 
 use super::failure;
@@ -250,12 +250,7 @@ impl Attempt {
     pub(super) async fn is_launched(&self) {
         let serving = self.pids();
         let launchers = self.members.alive().into_iter().filter(|member| !serving.contains(&member.pid()));
-        let ended = async {
-            for launcher in launchers {
-                let _ = launcher.exited().await;
-            }
-        };
-        let _ = time::timeout(LAUNCHING, ended).await;
+        let _ = time::timeout(LAUNCHING, process::all_exited(launchers)).await;
     }
 
     /// Tells all its processes something.

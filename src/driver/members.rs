@@ -84,12 +84,7 @@ impl Members {
         let usual = OsStr::new("haproxy");
         let own = program.file_name().filter(|name| *name != usual);
         let ending: Vec<Process> = own.into_iter().chain([usual]).flat_map(process::ending).collect();
-        let gone = async {
-            for process in &ending {
-                let _ = process.exited().await;
-            }
-        };
-        let _ = time::timeout(ENDING, gone).await;
+        let _ = time::timeout(ENDING, process::all_exited(&ending)).await;
     }
 
     /// Whether this pid is one of them; looks only as far as it must.

@@ -8,7 +8,7 @@ use tokio::time;
 use crate::core::account::{Account, Named};
 use crate::core::outcome::{Rest, Verdict};
 use crate::core::stopping::{Deed, End, Heard, Manner, Stopping};
-use crate::os::process::Process;
+use crate::os::process::{self, Process};
 use crate::os::signals::Interrupts;
 
 use super::drain::{self, Window};
@@ -62,7 +62,9 @@ impl Held<'_> {
             End::Gone | End::Stays => None,
         };
         // Without connections they leave at once: then nothing is left that names them.
-        if interrupted.is_some() && time::timeout(LEAVING, all_gone(&everybody)).await.is_ok() {
+        if interrupted.is_some()
+            && time::timeout(LEAVING, process::all_exited(everybody.iter().map(Rc::as_ref))).await.is_ok()
+        {
             end = End::Gone;
         }
         if end == End::Gone {
@@ -123,7 +125,7 @@ impl Held<'_> {
         let limits = self.request.limits.clone();
         let (mut stopping, mut deeds) = Stopping::begin(self.timeline.now(), manner, limits);
         let mut told = None;
-        let gone = all_gone(everybody);
+        let gone = process::all_exited(everybody.iter().map(Rc::as_ref));
         tokio::pin!(gone);
         loop {
             for deed in deeds.drain(..) {
@@ -151,11 +153,5 @@ impl Held<'_> {
             };
             deeds = stopping.step(self.timeline.now(), heard);
         }
-    }
-}
-
-async fn all_gone(processes: &[Rc<Process>]) {
-    for process in processes {
-        let _ = process.exited().await;
     }
 }

@@ -63,9 +63,7 @@ pub(super) async fn until(mut condition: impl FnMut() -> bool) {
 
 /// Says when all processes of the old one are gone.
 pub(super) async fn old_gone(processes: Vec<Rc<Process>>, events: Events) {
-    for process in processes {
-        let _ = process.exited().await;
-    }
+    process::all_exited(processes).await;
     let _ = events.send(Event::Input(Input::OldGone));
 }
 

@@ -34,7 +34,7 @@ pub(super) use scan::comm as comm_of;
 
 pub use descriptors::{Epoll, FdSocket, Watch};
 pub use error::ProcessError;
-pub use exit::{Exit, reap_adopted};
+pub use exit::{Exit, all_exited, reap_adopted};
 pub use identity::Identity;
 pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
 pub use scan::{all, called, children_of, ending, with_argument};

@@ -3,6 +3,7 @@
 //! Touches pidfds and waitid(2). Called by the driver and by the other modules of this floor.
 use std::fmt;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -66,6 +67,13 @@ impl Process {
     /// Resolves when it has ended, child of ours or not; may be awaited by several at once.
     pub async fn exited(&self) -> io::Result<()> {
         readiness::readable(self.pidfd.as_fd()).await
+    }
+}
+
+/// Resolves when all of these have ended.
+pub async fn all_exited(processes: impl IntoIterator<Item: Deref<Target = Process>>) {
+    for process in processes {
+        let _ = process.exited().await;
     }
 }
 
