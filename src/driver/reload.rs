@@ -25,7 +25,7 @@ use super::handover::{self, Handover};
 use super::held::{self, Held, under_lock};
 use super::intention::{Intended, Intention};
 use super::pidfile;
-use super::records::{self, Last, Records};
+use super::records::{self, Last};
 use super::request::{Refused, Request};
 use super::texts::Texts;
 use super::timeline::Timeline;
@@ -86,16 +86,7 @@ pub fn intend(request: &Request) -> Result<Intention, Box<Account>> {
         .map_err(|error| refuse(Refused::new(Refusal::Internal, format!("temporary directory: {error}"))))?;
     let directory = if request.state_dir.exists() { &request.state_dir } else { scratch.path() };
     let state = StateDir::open(directory).map_err(|error| refuse(held::state_refused(&error)))?;
-    let held = Held {
-        command: "reload",
-        request,
-        records: Records::of(&state),
-        timeline: timeline.clone(),
-        began,
-        asked: clock::since_boot(),
-        locked: clock::since_boot(),
-        boot: clock::boot_id(),
-    };
+    let held = Held { timeline: timeline.clone(), began, ..Held::of("reload", request, &state) };
     held.intend().map_err(refuse)
 }
 

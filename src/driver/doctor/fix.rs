@@ -1,6 +1,6 @@
 //! What `--fix` does: what the next command would do anyway, and nothing that an administrator may have meant so.
 //!
-//! An interrupted handover is finished or undone, files of dead generations are removed, a paused HAProxy is resumed, and
+//! An interrupted handover is finished or undone, an interrupted restart is finished, files of dead generations are removed, a paused HAProxy is resumed, and
 //! a pidfile that names nobody, or a stranger, is written anew. Sysctls, units and configurations are left alone.
 
 use crate::core::outcome::Verdict;
@@ -33,13 +33,17 @@ fn why(verdict: &Verdict) -> String {
 fn mend_under_lock(held: &Held<'_>) -> Mended {
     let mut mended = Mended::default();
     let interrupted = held.records.journal().map(|journal| journal.number);
+    let restart = held.records.restart().is_some();
     let before = held.records.numbers();
     let account = held.in_runtime(async |interrupts| {
-        let recovered = recover::leftovers(held.request, &held.records, &held.timeline, interrupts).await;
+        let recovered = held.leftovers(interrupts).await;
+        let how =
+            recovered.as_ref().map_or("nobody of it is left", |account| account.outcome.exit_code_name());
         if let (Some(number), None) = (interrupted, held.records.journal()) {
-            let how =
-                recovered.as_ref().map_or("nobody of it is left", |account| account.outcome.exit_code_name());
             mended.done.push(format!("recovered the interrupted handover to generation {number}: {how}"));
+        }
+        if restart {
+            mended.done.push(format!("finished the interrupted restart: {how}"));
         }
         if let Some(account) = recovered {
             held::remember(held.request, account);

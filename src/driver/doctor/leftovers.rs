@@ -16,6 +16,7 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
         Some(holder) => findings.push(under_way(&holder)),
         None => {
             findings.extend(interrupted(&records));
+            findings.extend(restart(&records));
             findings.extend(files(&records));
         }
     }
@@ -48,6 +49,16 @@ fn interrupted(records: &Records<'_>) -> Option<Diagnosis> {
     let why = "neither hareload nor its guard has finished or undone it: the old one may be paused, or two may serve; the next \
                command does it";
     Some(finding(Level::Warning, "interrupted", what, why).mend("hareload recover").fixable())
+}
+
+fn restart(records: &Records<'_>) -> Option<Diagnosis> {
+    let before_boot = records.restart()?.boot != clock::boot_id();
+    let (level, why) = match before_boot {
+        true => (Level::Note, "it was before the last boot: it is not wanted any more"),
+        false => (Level::Warning, "nobody may serve; the next command finishes it"),
+    };
+    let what = "a restart was interrupted";
+    Some(finding(level, "interrupted", what, why).mend("hareload recover").fixable())
 }
 
 fn files(records: &Records<'_>) -> Option<Diagnosis> {
