@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
-use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
 use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::stage::pid_at;
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::tempfile::{NamedTempFile, TempDir, tempdir};
 use hareload_testkit::waiting::until;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
@@ -38,26 +37,24 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const LATER_BRANCHES: [(u32, u32); 3] = [(2, 6), (3, 0), (3, 2)];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials: Vec<Trial> = Vec::new();
-    for branch in BRANCHES {
-        for case in CASES_OF_ALL {
-            trials.push(caps.on_branch(branch, case.0, move |haproxy| holds(&case, haproxy)));
-        }
-        trials.push(caps.on_branch(branch, "name_on_the_command_line", name_on_the_command_line));
-        trials.push(caps.on_branch(branch, "localpeer_after_peers", localpeer_after_peers));
-        trials.push(caps.on_branch(branch, "twice_with_dr", twice_with_dr));
-        trials.push(caps.on_branch(branch, "fifo", fifo));
-    }
-    for branch in LATER_BRANCHES {
-        for case in CASES {
-            trials.push(caps.on_branch(branch, case.0, move |haproxy| holds(&case, haproxy)));
-        }
-        trials.push(caps.on_branch(branch, "holder_is_named", holder_is_named));
-        trials.push(caps.on_branch(branch, "no_privilege", no_privilege));
-        trials.push(caps.on_branch(branch, "variables_of_the_running_one", variables_of_the_running_one));
-    }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let held = |case: Case| (case.0, move |haproxy: &Haproxy| holds(&case, haproxy));
+    let of_all: [(_, Test); 4] = [
+        ("name_on_the_command_line", name_on_the_command_line),
+        ("localpeer_after_peers", localpeer_after_peers),
+        ("twice_with_dr", twice_with_dr),
+        ("fifo", fifo),
+    ];
+    let of_later: [(_, Test); 3] = [
+        ("holder_is_named", holder_is_named),
+        ("no_privilege", no_privilege),
+        ("variables_of_the_running_one", variables_of_the_running_one),
+    ];
+    Suite::of_this_program()
+        .on(&BRANCHES, CASES_OF_ALL.map(held))
+        .on(&BRANCHES, of_all)
+        .on(&LATER_BRANCHES, CASES.map(held))
+        .on(&LATER_BRANCHES, of_later)
+        .run()
 }
 
 /// A configuration, and what a stranger holds.

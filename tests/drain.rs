@@ -9,12 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::Running;
 use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -25,8 +24,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// By when an old one that nobody keeps is gone, and hareload says so: it looks ten times a second.
 const SOON: Duration = Duration::from_secs(2);
 
-type Test = fn(&Haproxy) -> Result<()>;
-
 const TESTS: [(&str, Test); 3] = [
     ("a_request_under_way_is_counted_to_its_end", request_under_way),
     ("nobody_left_is_seen_at_once", nobody_left),
@@ -34,15 +31,8 @@ const TESTS: [(&str, Test); 3] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        trials.extend(TESTS.map(|(name, test)| caps.on_branch(branch, name, test)));
-    }
-    let mut arguments = Arguments::from_args();
     // How soon something is seen is measured.
-    arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    Suite::of_this_program().on(&BRANCHES, TESTS).one_at_a_time().run()
 }
 
 /// A server that answers a request when it is told to.
@@ -91,7 +81,7 @@ fn left(stage: &Stage, old: u32) -> Result<()> {
 
 fn request_under_way(haproxy: &Haproxy) -> Result<()> {
     let slow = Slow::start()?;
-    let config = |marker: &str| Config::new().frontend(8080).marker(marker).backend(slow.address);
+    let config = |marker: &str| Config::plain(marker).backend(slow.address);
     let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
     // The first old one has an admin socket of its configuration only, the second one of hareload's.
     for marker in ["g2", "g3"] {
@@ -120,7 +110,7 @@ fn request_under_way(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn nobody_left(haproxy: &Haproxy) -> Result<()> {
-    let config = |marker: &str| Config::new().frontend(8080).marker(marker);
+    let config = |marker: &str| Config::plain(marker);
     let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
     for marker in ["g2", "g3"] {
         stage.instance.write_config(config(marker))?;
@@ -132,7 +122,7 @@ fn nobody_left(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn admin_session(haproxy: &Haproxy) -> Result<()> {
-    let config = |marker: &str| Config::new().frontend(8080).marker(marker);
+    let config = |marker: &str| Config::plain(marker);
     let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
     let old = stage.instance.pid()?;
     let mut session = UnixStream::connect(stage.instance.admin_socket())?;

@@ -32,9 +32,9 @@ mod veiled;
 use std::process::ExitCode;
 
 use hareload_testkit::anyhow::Result;
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::caps::Need;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::suite::{Suite, Test};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -118,19 +118,16 @@ const OTHERS: [(&str, Fault); 39] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        trials.extend(STARTS.map(|(name, fault)| caps.on_branch(branch, name, fault)));
-    }
     // `shards` came with 2.5.
-    for branch in BRANCHES.into_iter().filter(|branch| *branch >= (2, 5)) {
-        trials.push(caps.on_branch(branch, "listeners::shards", listeners::shards));
-    }
-    trials.extend(OTHERS.map(|(name, fault)| caps.on_branch((2, 6), name, fault)));
-    trials.push(caps.on_branch_with((2, 6), "pidfile::recycled", &[Need::ChosenPids], pidfile::recycled));
-    let mut arguments = Arguments::from_args();
-    // How fast a fault is told is measured, and each has processes and threads of its own.
-    arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let shards = BRANCHES.into_iter().filter(|branch| *branch >= (2, 5));
+    let shards: Vec<_> = shards.collect();
+    let of_shards: [(_, Test); 1] = [("listeners::shards", listeners::shards)];
+    Suite::of_this_program()
+        .on(&BRANCHES, STARTS)
+        .on(&shards, of_shards)
+        .on(&[(2, 6)], OTHERS)
+        .and(|caps| caps.on_branch_with((2, 6), "pidfile::recycled", &[Need::ChosenPids], pidfile::recycled))
+        // How fast a fault is told is measured, and each has processes and threads of its own.
+        .one_at_a_time()
+        .run()
 }

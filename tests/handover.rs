@@ -13,9 +13,9 @@ use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::caps::{Caps, Need};
 use hareload_testkit::config::{Admin, Config};
 use hareload_testkit::haproxies::{self, BRANCHES, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::netns::run_in_netns;
 use hareload_testkit::stage::{Stage, account, timeline};
+use hareload_testkit::suite::Suite;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -103,26 +103,19 @@ const ROWS: [Row; 6] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        for row in ROWS {
-            trials.push(caps.on_branch(branch, row.name, move |haproxy| in_a_row(haproxy, &row)));
-        }
-    }
-    let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6), Need::Branch(3, 0)];
-    trials.push(
-        caps.trial("2.6_to_3.0_and_back::shared::upgrade", &needs, || {
-            run_in_netns(|_| upgrade(&[], "shared"))
-        }),
-    );
-    trials.push(caps.trial("2.6_to_3.0_and_back::trial::upgrade", &needs, || {
-        run_in_netns(|_| upgrade(&["--handover", "trial", "--trial", "50ms"], "trial"))
-    }));
-    let mut arguments = Arguments::from_args();
-    // Each loads every core.
-    arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let tests = ROWS.map(|row| (row.name, move |haproxy: &Haproxy| in_a_row(haproxy, &row)));
+    let upgrade = |name: &'static str, options: &'static [&'static str], way: &'static str| {
+        let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6), Need::Branch(3, 0)];
+        let name = format!("2.6_to_3.0_and_back::{name}::upgrade");
+        move |caps: &Caps| caps.trial(&name, &needs, move || run_in_netns(|_| upgrade(options, way)))
+    };
+    Suite::of_this_program()
+        .on(&BRANCHES, tests)
+        .and(upgrade("shared", &[], "shared"))
+        .and(upgrade("trial", &["--handover", "trial", "--trial", "50ms"], "trial"))
+        // Each loads every core.
+        .one_at_a_time()
+        .run()
 }
 
 fn number(variable: &str, otherwise: u32) -> u32 {
@@ -130,7 +123,7 @@ fn number(variable: &str, otherwise: u32) -> u32 {
 }
 
 fn configuration(ports: Ports, generation: u32) -> Config {
-    let config = Config::new().frontend(8080).marker(&format!("g{generation}"));
+    let config = Config::plain(&format!("g{generation}"));
     match ports {
         Ports::Reusable => config.admin(Admin::Plain),
         Ports::Exclusive => config.admin(Admin::Plain).noreuseport(),

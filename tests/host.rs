@@ -3,7 +3,6 @@
 //! In every case the old one serves afterwards as it did before, or the new one does; nothing in between.
 #![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -12,13 +11,12 @@ use std::time::Duration;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process;
 use hareload_testkit::stage::{Stage, account};
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
 use serde_json::json;
 
@@ -26,8 +24,6 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-type Test = fn(&Haproxy) -> Result<()>;
 
 const TESTS: [(&str, Test); 13] = [
     ("pidfile::a_dangling_link", pidfile_dangling),
@@ -46,18 +42,8 @@ const TESTS: [(&str, Test); 13] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::from(TESTS.map(|(name, test)| caps.on_branch((2, 6), name, test)));
-    trials.push(caps.on_branch((3, 2), "memory::many_backends", many_backends));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// The old one serves as before, and nothing was made.
-fn untouched(stage: &Stage, old: u32) -> Result<()> {
-    stage.expect_serving("g1")?;
-    ensure!(stage.instance.pid()? == old, "the pidfile names another");
-    stage.expect_admin()?;
-    stage.expect_tidy()
+    let large: [(_, Test); 1] = [("memory::many_backends", many_backends)];
+    Suite::of_this_program().on(&[(2, 6)], TESTS).on(&[(3, 2)], large).run()
 }
 
 // Without touching anything.
@@ -76,12 +62,12 @@ fn dry_run_json(haproxy: &Haproxy) -> Result<()> {
     let ways: Vec<_> = would["ways"].as_array().into_iter().flatten().map(|way| &way["way"]).collect();
     ensure!(ways.first().is_some_and(|first| *first == "shared"), "{would}");
     ensure!(would["notes"].as_array().is_some_and(Vec::is_empty), "{would}");
-    untouched(&stage, old)?;
+    stage.expect_unharmed(old)?;
     // What would be refused is told in the form of a refusal.
     fs::remove_file(stage.instance.config_path())?;
     let told = account(&stage.json().arg("--dry-run").run()?.expect_code(6)?)?;
     ensure!(told["schema"] == "hareload.handover/1" && told["exit_code"] == 6, "{told}");
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
@@ -91,7 +77,7 @@ fn dry_run_human(haproxy: &Haproxy) -> Result<()> {
     let lines: Vec<&str> = stdout.lines().collect();
     ensure!(lines[0] == format!("would hand over from pid {old}, which hareload did not start"), "{stdout}");
     ensure!(lines[2].starts_with("by shared: ") && lines[3].starts_with("else "), "{stdout}");
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 /// Nothing to recover, and nothing made: neither the directory nor what leads to it.
@@ -104,7 +90,7 @@ fn recover_nothing(haproxy: &Haproxy) -> Result<()> {
     let told = recover.run()?.expect_code(0)?;
     ensure!(told.stderr.starts_with("nothing to recover"), "{}", told.stderr);
     ensure!(!nowhere.exists(), "{} was made", nowhere.display());
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 // The pidfile, as the commit needs it.
@@ -132,27 +118,13 @@ fn with_pidfile(stage: &Stage, path: &Path) -> Hareload {
         .env("HARELOAD_HISTORY_DIR", instance.dir().join("history"))
 }
 
-/// The command with other words before it.
-fn wrapped(wrapper: &[&str], hareload: &Command) -> Command {
-    let mut words = wrapper.iter().map(OsStr::new).chain([hareload.get_program()]).chain(hareload.get_args());
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words);
-    for (name, value) in hareload.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
-
 /// Refused with this code and these words before a HAProxy was started, and by a dry run too.
 fn refused(wrapper: &[&str], hareload: &Hareload, code: i32, words: &[&str]) -> Result<()> {
     for option in ["--dry-run", "-v"] {
-        let command = hareload.clone().arg(option).command();
-        let result = process::run(wrapped(wrapper, &command), DEADLINE)?.expect_code(code)?;
-        let missing: Vec<_> = words.iter().filter(|word| !result.stderr.contains(*word)).collect();
-        ensure!(missing.is_empty(), "{missing:?} not said: {}", result.stderr);
+        let mut env = Command::new("env");
+        env.args(wrapper);
+        let result = process::run(hareload.clone().arg(option).within(env), DEADLINE)?.expect_code(code)?;
+        result.expect_said(words)?;
         ensure!(!result.stderr.contains("spawned"), "something was started: {}", result.stderr);
     }
     Ok(())
@@ -173,7 +145,7 @@ fn pidfile_dangling(haproxy: &Haproxy) -> Result<()> {
     ensure!(fs::symlink_metadata(&path)?.is_symlink(), "the link was replaced");
     fs::remove_file(&path)?;
     fs::write(&path, format!("{old}\n"))?;
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 fn pidfile_no_directory(haproxy: &Haproxy) -> Result<()> {
@@ -182,7 +154,7 @@ fn pidfile_no_directory(haproxy: &Haproxy) -> Result<()> {
     fs::remove_dir_all(stage.instance.dir().join("own-run"))?;
     let words = ["refused, nothing was touched", "own-run does not exist", "--pidfile"];
     refused(&[], &with_pidfile(&stage, &path), 2, &words)?;
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 fn pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
@@ -192,7 +164,7 @@ fn pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
     let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
     let directory = path.parent().context("a pidfile without a directory")?.display().to_string();
     refused(&["unshare", "-m", "sh", "-c", script, &directory], &with_pidfile(&stage, &path), 4, &words)?;
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 /// A link to a file whose directory is another: that one is what counts.
@@ -213,13 +185,15 @@ fn pidfile_link_elsewhere(haproxy: &Haproxy) -> Result<()> {
 fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
     let stage = Stage::between(HARELOAD, haproxy)?;
     let old = stage.instance.pid()?;
-    let hareload = stage.hareload().command();
+    let hareload = stage.hareload();
     let mut codes = Vec::new();
     // More each time, so that each of the files is the one that may not grow.
     for limit in [0, 100, 200, 300, 400, 450, 500, 600, 1000, 2000] {
         // What is printed goes through a pipe, which is no file.
         let script = "{ prlimit --fsize=$0 -- \"$@\"; echo code=$?; } 2>&1 | cat";
-        let command = wrapped(&["sh", "-c", script, &limit.to_string()], &hareload);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, &limit.to_string()]);
+        let command = hareload.within(shell);
         let printed = process::run(command, DEADLINE)?.stdout;
         let code = printed.lines().find_map(|line| line.strip_prefix("code=")).context("no code")?.to_owned();
         if code == "0" {
@@ -231,7 +205,7 @@ fn file_size_limited(haproxy: &Haproxy) -> Result<()> {
             printed.contains("File too large") || printed.contains("rolled back"),
             "limit {limit}: {printed}"
         );
-        untouched(&stage, old).with_context(|| format!("limit {limit}: {printed}"))?;
+        stage.expect_unharmed(old).with_context(|| format!("limit {limit}: {printed}"))?;
         codes.push(code);
     }
     Ok(())
@@ -248,10 +222,11 @@ fn file_size_of_the_history(haproxy: &Haproxy) -> Result<()> {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o700))?;
     fs::write(&history, &before)?;
     let limit = before.len() + 100;
-    let hareload = stage.hareload().command();
+    let hareload = stage.hareload();
     let script = "{ prlimit --fsize=$0 -- \"$@\"; echo code=$?; } 2>&1 | cat";
-    let printed =
-        process::run(wrapped(&["sh", "-c", script, &limit.to_string()], &hareload), DEADLINE)?.stdout;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, &limit.to_string()]);
+    let printed = process::run(hareload.within(shell), DEADLINE)?.stdout;
     let words = format!("the history can't be written: {}: File too large", history.display());
     ensure!(printed.contains("code=0") && printed.contains(&words), "{printed}");
     stage.expect_serving("g2")?;
@@ -279,10 +254,10 @@ fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
     let counts = !PIPE & !ignored(std::process::id())?;
     let by_itself = ignored(stage.instance.pid()?)? & counts;
     let grep = "exec:grep SigIgn /proc/self/status >own-ignored";
-    let hareload = stage.hareload().args(["--probe", grep]).command();
-    let mut command = wrapped(&["sh", "-c", "trap '' XFSZ PIPE; exec \"$0\" \"$@\""], &hareload);
-    command.current_dir(stage.instance.dir());
-    process::run(command, DEADLINE)?.expect_code(0)?;
+    let hareload = stage.hareload().args(["--probe", grep]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ PIPE; exec \"$0\" \"$@\""]);
+    process::run(hareload.within(shell), DEADLINE)?.expect_code(0)?;
     let text = fs::read_to_string(stage.instance.dir().join("own-ignored"))?;
     let of_probe = u64::from_str_radix(text.trim_start_matches("SigIgn:").trim(), 16)?;
     ensure!(of_probe & (XFSZ | PIPE) == 0, "a probe ignores {of_probe:x}");
@@ -308,7 +283,7 @@ fn many_backends(haproxy: &Haproxy) -> Result<()> {
         })
     };
     let config = |marker: &str, last: &str| {
-        Config::new().frontend(8080).marker(marker).append("defaults\n    mode tcp\n").append(&backends(last))
+        Config::plain(marker).append("defaults\n    mode tcp\n").append(&backends(last))
     };
     let mut stage = Stage::start(HARELOAD, haproxy, config("g1", ""))?;
     stage.instance.write_config(config("g2", ""))?;
@@ -356,7 +331,7 @@ fn held_by_the_guard(haproxy: &Haproxy) -> Result<()> {
         format!("held by process {guard}, the guard that tidies up after process {taker}, which died");
     ensure!(told.contains(&words) && told.contains(&format!("kill -CONT {guard}")), "{told}");
     stage.instance.signal(guard, Signal::CONT)?;
-    untouched(&stage, old)
+    stage.expect_unharmed(old)
 }
 
 // The environment.

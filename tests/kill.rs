@@ -13,12 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::lives;
 use hareload_testkit::stage::{Stage, pid_at};
+use hareload_testkit::suite::Suite;
 use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -144,27 +143,21 @@ const ROWS: [Row; 5] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
     let seed = number("HARELOAD_TEST_SEED").unwrap_or_else(|| {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| u64::from(time.subsec_nanos()))
     });
     eprintln!("HARELOAD_TEST_SEED={seed}");
-    let mut trials = Vec::new();
-    for branch in [(2, 6), (3, 2)] {
-        for row in ROWS {
-            for (victims, whom) in [(Victims::Hareload, "hareload"), (Victims::All, "hareload_and_guard")] {
-                let name = format!("{}::{whom}", row.name);
-                trials.push(caps.on_branch(branch, &name, move |haproxy| {
-                    campaign(haproxy, &row, victims, seed)
-                        .with_context(|| format!("HARELOAD_TEST_SEED={seed}"))
-                }));
-            }
-        }
-    }
-    let mut arguments = Arguments::from_args();
+    let victims = [(Victims::Hareload, "hareload"), (Victims::All, "hareload_and_guard")];
+    let tests = ROWS.into_iter().flat_map(|row| {
+        victims.map(|(victims, whom)| {
+            let test = move |haproxy: &Haproxy| {
+                campaign(haproxy, &row, victims, seed).with_context(|| format!("HARELOAD_TEST_SEED={seed}"))
+            };
+            (format!("{}::{whom}", row.name), test)
+        })
+    });
     // The instants are spread over the time that a handover takes on a machine that does nothing else.
-    arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    Suite::of_this_program().on(&[(2, 6), (3, 2)], tests).one_at_a_time().run()
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -188,7 +181,7 @@ impl Instants {
 }
 
 fn configuration(row: &Row, generation: u64) -> Config {
-    (row.prepare)(Config::new().frontend(8080).marker(&format!("g{generation}")))
+    (row.prepare)(Config::plain(&format!("g{generation}")))
 }
 
 fn campaign(haproxy: &Haproxy, row: &Row, victims: Victims, seed: u64) -> Result<()> {

@@ -12,35 +12,29 @@ use clap::Parser as _;
 use hareload::cli::Cli;
 use hareload::core::exit;
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
+use hareload_testkit::caps::trial_unless;
 use hareload_testkit::process::{self, RunResult};
+use hareload_testkit::suite::Suite;
 use hareload_testkit::tempfile::{TempDir, tempdir};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let trial = |name: &str, test: fn() -> Result<()>| {
-        Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()))
-    };
-    let valid = if Command::new("groff").arg("--version").output().is_ok() {
-        trial("pages::are_valid", valid)
-    } else {
-        Trial::test("pages::are_valid [skipped: no groff]", || Err("can't run here: no groff".into()))
-            .with_ignored_flag(true)
-    };
-    let trials = vec![
-        trial("pages::are_two", two_pages),
-        valid,
-        trial("options::every_command_has_its_own", options_of_commands),
-        trial("options::each_is_explained_once", options_explained),
-        trial("options::variables_are_those_of_the_program", variables),
-        trial("exit_codes::are_those_of_the_program", exit_codes),
-        trial("settings::every_key_is_explained", keys),
-        trial("settings::every_example_is_accepted", examples_of_settings),
-        trial("examples::can_be_typed", examples_of_commands),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let groff = Command::new("groff").arg("--version").output().is_err().then(|| "no groff".to_owned());
+    Suite::of_this_program()
+        .and(|_| trial_unless(groff, "pages::are_valid", valid))
+        .anywhere(&[
+            ("pages::are_two", two_pages),
+            ("options::every_command_has_its_own", options_of_commands),
+            ("options::each_is_explained_once", options_explained),
+            ("options::variables_are_those_of_the_program", variables),
+            ("exit_codes::are_those_of_the_program", exit_codes),
+            ("settings::every_key_is_explained", keys),
+            ("settings::every_example_is_accepted", examples_of_settings),
+            ("examples::can_be_typed", examples_of_commands),
+        ])
+        .run()
 }
 
 fn hareload(args: &[&str]) -> Result<RunResult> {

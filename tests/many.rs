@@ -13,9 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Context, Result, anyhow, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::haproxies::Haproxy;
-use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
 use hareload_testkit::{http, process, sockets, tempfile};
 
@@ -34,9 +33,8 @@ const PORT: u16 = 8100;
 const DEADLINE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let trials = vec![caps.on_branch((2, 6), "services::twenty_at_once", twenty)];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let tests: [(_, Test); 1] = [("services::twenty_at_once", twenty)];
+    Suite::of_this_program().on(&[(2, 6)], tests).run()
 }
 
 fn cycles() -> usize {

@@ -32,7 +32,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use hareload_testkit::anyhow::{Result, bail};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::caps::{Caps, Need, trial_unless};
 use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
 
 /// The first word with which this test calls itself inside a root.
@@ -51,9 +51,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    let arguments = Arguments::from_args();
-    let result = libtest_mimic::run(&arguments, trials(&Caps::find()));
-    result.exit_code()
+    libtest_mimic::run(&Arguments::from_args(), trials(&Caps::find())).exit_code()
 }
 
 /// What happens in a root of its own.
@@ -85,14 +83,7 @@ fn trials(caps: &Caps) -> Vec<Trial> {
     let trial = |name: &str, needs: &[Need], missing: &[&Option<String>], test: fn() -> Result<()>| {
         let missing: Vec<String> =
             caps.missing(needs).into_iter().chain(missing.iter().copied().flatten().cloned()).collect();
-        if missing.is_empty() {
-            return Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()));
-        }
-        let missing = missing.join(", ");
-        Trial::test(format!("{name} [skipped: {missing}]"), move || {
-            Err(format!("can't run here: {missing}").into())
-        })
-        .with_ignored_flag(true)
+        trial_unless((!missing.is_empty()).then(|| missing.join(", ")), name, test)
     };
     vec![
         trial("unit::drop_in_and_unit_say_the_same", &[], &[], pieces::drop_in_is_the_unit),

@@ -20,9 +20,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use follow::FOLLOW;
 use hareload_testkit::anyhow::{Context, Result, bail, ensure};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::caps::{Caps, Need, trial_unless};
 use hareload_testkit::haproxies::{self, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
+use hareload_testkit::libtest_mimic::{self, Arguments};
 use house::{CONFIG, House, PIDFILE, PROGRAM, Pidfile, SCRIPT, Seen, outside};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -190,18 +190,11 @@ fn main() -> ExitCode {
     let needs = [Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6)];
     for state in &STATES {
         let name = format!("init_script::{}", state.name.replace([' ', ','], "_"));
-        trials.push(match (&theirs, &haproxy) {
-            (Some(theirs), Some(haproxy)) => {
-                let (theirs, haproxy) = (theirs.clone(), haproxy.clone());
-                caps.trial(&name, &needs, move || compare(&haproxy, &theirs, state))
-            }
-            (None, Some(_)) => {
-                let name = format!("{name} [skipped: no init script of Debian's package]");
-                Trial::test(name, || Err("there is no init script to compare with".into()))
-                    .with_ignored_flag(true)
-            }
-            (_, None) => caps.trial(&name, &needs, || bail!("no HAProxy")),
-        });
+        let no_script = || theirs.is_none().then(|| "no init script of Debian's package".to_owned());
+        let (theirs, haproxy) = (theirs.clone(), haproxy.clone());
+        trials.push(trial_unless(caps.missing(&needs).or_else(no_script), &name, move || {
+            compare(&haproxy.context("no HAProxy")?, &theirs.context("no script")?, state)
+        }));
     }
     trials.push(caps.trial("init_script::without_hareload", &needs, || {
         let haproxy = haproxies::of_branch(2, 6).context("no HAProxy")?;

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::haproxies::Haproxy;
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::{RunResult, lives};
 use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -22,8 +21,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Starts a child that does not end by itself, and writes down both pids.
 const FAMILY: &str = "sleep 600 & echo $$ $! >own-family; ";
-
-type Test = fn(&Haproxy) -> Result<()>;
 
 const TESTS: [(&str, Test); 6] = [
     ("one_that_hangs_is_named_and_killed", one_that_hangs),
@@ -35,9 +32,7 @@ const TESTS: [(&str, Test); 6] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let trials = TESTS.map(|(name, test)| caps.on_branch((2, 6), name, test)).into();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    Suite::of_this_program().on(&[(2, 6)], TESTS).run()
 }
 
 fn probing(stage: &Stage, command: &str) -> Result<RunResult> {
@@ -62,16 +57,11 @@ fn gone(stage: &Stage) -> Result<()> {
     until(DEADLINE, "the probe to be gone", || family.iter().all(|pid| !lives(*pid)).then_some(()))
 }
 
-fn said(result: &RunResult, words: &str) -> Result<()> {
-    ensure!(result.stderr.contains(words), "not said: {words:?}\nstderr: {}", result.stderr);
-    Ok(())
-}
-
 fn one_that_hangs(haproxy: &Haproxy) -> Result<()> {
     let stage = Stage::between(HARELOAD, haproxy)?;
     let result = probing(&stage, &format!("{FAMILY}echo waits; sleep 600"))?.expect_code(150)?;
-    said(&result, "goes on serving")?;
-    said(&result, "sleep 600 failed: it did not end in 9s: waits")?;
+    result.expect_said(&["goes on serving"])?;
+    result.expect_said(&["sleep 600 failed: it did not end in 9s: waits"])?;
     gone(&stage)?;
     stage.expect_serving("g1")?;
     stage.expect_tidy()
@@ -84,8 +74,8 @@ fn the_last_of_several(haproxy: &Haproxy) -> Result<()> {
         .args(["--probe", "exec:sleep 3", "--probe", "exec:sleep 600"])
         .run()?
         .expect_code(150)?;
-    said(&result, "probe exec:sleep 600 failed: it did not end in ")?;
-    said(&result, "which were left of 9s for all probes")?;
+    result.expect_said(&["probe exec:sleep 600 failed: it did not end in "])?;
+    result.expect_said(&["which were left of 9s for all probes"])?;
     stage.expect_serving("g1")
 }
 
@@ -118,7 +108,9 @@ fn prints_much(haproxy: &Haproxy) -> Result<()> {
 fn fails(haproxy: &Haproxy) -> Result<()> {
     let stage = Stage::between(HARELOAD, haproxy)?;
     let result = probing(&stage, "echo no luck >&2; exit 3")?.expect_code(150)?;
-    said(&result, "failed: it exited with status 3: no luck")?;
-    said(&probing(&stage, "false")?.expect_code(150)?, "probe exec:false failed: it exited with status 1\n")?;
+    result.expect_said(&["failed: it exited with status 3: no luck"])?;
+    probing(&stage, "false")?
+        .expect_code(150)?
+        .expect_said(&["probe exec:false failed: it exited with status 1\n"])?;
     stage.expect_serving("g1")
 }

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::Running;
 use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -31,14 +30,13 @@ const PATIENCE: &str = "50s";
 const KILLS: u32 = 12;
 const SPAN: Duration = Duration::from_millis(120);
 
-type Test = fn(&Haproxy) -> Result<()>;
-
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("killed_and_finished_by_the_guard", killed),
     ("killed_with_its_guard_and_recovered", recovered),
     ("killed_with_its_guard_and_reloaded", reloaded),
     ("killed_with_its_guard_and_stopped", stopped),
     ("killed_with_its_guard_and_started", started),
+    ("killed_with_its_guard_and_mended", mended),
     ("told_to_end", told_to_end),
     ("told_to_end_at_any_instant", told_to_end_at_any_instant),
     ("killed_at_any_instant", killed_at_any_instant),
@@ -46,12 +44,7 @@ const TESTS: [(&str, Test); 9] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        trials.extend(TESTS.map(|(name, test)| caps.on_branch(branch, name, test)));
-    }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    Suite::of_this_program().on(&BRANCHES, TESTS).run()
 }
 
 /// A restart from `g1` to `g2` whose old one is kept by a client.
@@ -131,6 +124,17 @@ fn stopped(haproxy: &Haproxy) -> Result<()> {
     scene.is_forgotten()
 }
 
+/// By `doctor --fix`, which has told of it before.
+fn mended(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy)?;
+    kill_all(&scene.stage, scene.restart.pid())?;
+    drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
+    let doctor = scene.stage.hareload().verb("doctor");
+    doctor.run()?.expect_said(&["a restart was interrupted", "hareload recover"])?;
+    doctor.arg("--fix").run()?.expect_said(&["finished the interrupted restart"])?;
+    scene.is_finished()
+}
+
 /// There is no way back for those who were told to leave: the way on is the shorter one.
 fn told_to_end(haproxy: &Haproxy) -> Result<()> {
     let Scene { stage, restart, _client } = Scene::between(haproxy)?;
@@ -144,10 +148,10 @@ fn told_to_end(haproxy: &Haproxy) -> Result<()> {
 
 /// Told to end at any instant: before the stop the old one goes on, after it the new one serves.
 fn told_to_end_at_any_instant(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, Config::new().frontend(8080).marker("g0"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g0"))?;
     for part in 0..KILLS {
         let marker = format!("g{}", part + 1);
-        stage.instance.write_config(Config::new().frontend(8080).marker(&marker))?;
+        stage.instance.write_config(Config::plain(&marker))?;
         let restart = stage.hareload().verb("restart").arg("-v").spawn()?;
         std::thread::park_timeout(SPAN * part / KILLS);
         stage.instance.signal(restart.pid(), Signal::TERM)?;
@@ -192,7 +196,7 @@ fn killed_at_any_instant(haproxy: &Haproxy) -> Result<()> {
     let mut stage = Stage::between(HARELOAD, haproxy)?;
     for part in 0..KILLS {
         let marker = format!("g{}", part + 2);
-        stage.instance.write_config(Config::new().frontend(8080).marker(&marker))?;
+        stage.instance.write_config(Config::plain(&marker))?;
         let before = stage.instance.serving_generation()?;
         kill_within(&stage, "restart", part)?;
         let recovered = stage.hareload().verb("recover").arg("-v").run()?.expect_code(0)?;

@@ -9,11 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::Suite;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -91,17 +90,9 @@ const ROWS: [Row; 6] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        for row in ROWS {
-            trials.push(caps.on_branch(branch, row.name, move |haproxy| in_a_row(haproxy, &row)));
-        }
-    }
-    let mut arguments = Arguments::from_args();
+    let tests = ROWS.map(|row| (row.name, move |haproxy: &Haproxy| in_a_row(haproxy, &row)));
     // Each loads every core.
-    arguments.test_threads.get_or_insert(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    Suite::of_this_program().on(&BRANCHES, tests).one_at_a_time().run()
 }
 
 fn number(variable: &str, otherwise: u32) -> u32 {
@@ -111,7 +102,7 @@ fn number(variable: &str, otherwise: u32) -> u32 {
 fn in_a_row(haproxy: &Haproxy, row: &Row) -> Result<()> {
     let rollbacks = number("HARELOAD_TEST_ROLLBACKS", 4);
     let _stranger = TcpListener::bind(("127.0.0.1", 8081))?;
-    let config = |marker| Config::new().frontend(8080).marker(marker);
+    let config = |marker| Config::plain(marker);
     let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
     let old = stage.instance.pid()?;
     stage.instance.write_config((row.change)(config("g2")))?;

@@ -13,9 +13,9 @@ use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context as _, Result, ensure};
 use hareload_testkit::caps::{Caps, Need};
 use hareload_testkit::haproxies::Haproxy;
-use hareload_testkit::libtest_mimic::{self, Arguments, Trial};
 use hareload_testkit::netns;
 use hareload_testkit::process::{self, RunResult};
+use hareload_testkit::suite::Suite;
 use hareload_testkit::tempfile::{TempDir, tempdir};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -27,21 +27,21 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const NOBODY: u32 = 65534;
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let haproxies: Vec<Haproxy> = caps.haproxies.iter().chain(&caps.system).cloned().collect();
-    let trial = |name: &str, test: fn() -> Result<()>| {
-        Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()))
-    };
-    let trials = vec![
-        trial("defaults::the_reason_is_said_once", said_once),
-        trial("files::only_regular_ones_of_a_bounded_size_are_read", regular),
-        trial("files::the_null_device_stands_for_none", null),
+    let no_place = |caps: &Caps| {
+        let haproxy = caps.haproxies.iter().chain(&caps.system).next_back().cloned();
         caps.trial("place::who_has_none_may_look", &[Need::Root, Need::Netns, Need::Haproxy], move || {
-            let haproxy = haproxies.into_iter().next_back().context("a HAProxy")?;
+            let haproxy = haproxy.context("a HAProxy")?;
             netns::run_in_netns(|_| no_place(&haproxy))
-        }),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+        })
+    };
+    Suite::of_this_program()
+        .anywhere(&[
+            ("defaults::the_reason_is_said_once", said_once),
+            ("files::only_regular_ones_of_a_bounded_size_are_read", regular),
+            ("files::the_null_device_stands_for_none", null),
+        ])
+        .and(no_place)
+        .run()
 }
 
 /// A directory with files of settings, and nothing else that counts.

@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
-use hareload_testkit::libtest_mimic::{self, Arguments};
 use hareload_testkit::process::{self, Running};
 use hareload_testkit::serde_json::{self, Value};
 use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::tempfile::TempDir;
 use hareload_testkit::waiting::until;
 
@@ -28,8 +27,6 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The user who may nothing; setpriv(1).
 const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
-
-type Test = fn(&Haproxy) -> Result<()>;
 
 const TESTS: [(&str, Test); 10] = [
     ("one_that_hareload_did_not_start_is_shown", stranger),
@@ -45,43 +42,20 @@ const TESTS: [(&str, Test); 10] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        trials.extend(TESTS.map(|(name, test)| caps.on_branch(branch, name, test)));
-    }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-fn config(marker: &str) -> Config {
-    Config::new().frontend(8080).marker(marker)
+    Suite::of_this_program().on(&BRANCHES, TESTS).run()
 }
 
 /// What `status` says, with this exit code; `--quiet` says the same with nothing else.
 fn status(stage: &Stage, code: i32) -> Result<Value> {
-    let before = names(stage.instance.dir())?;
+    let before = stage.files()?;
     let told = stage.json().verb("status").run()?.expect_code(code)?;
     ensure!(told.stderr.is_empty(), "{}", told.stderr);
     let human = stage.hareload().verb("status").run()?.expect_code(code)?;
     ensure!(human.stderr.is_empty() && human.stdout.lines().count() >= 1, "{}{}", human.stdout, human.stderr);
     let quiet = stage.hareload().verb("status").arg("--quiet").run()?.expect_code(code)?;
     ensure!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{}{}", quiet.stdout, quiet.stderr);
-    ensure!(names(stage.instance.dir())? == before, "it has made or removed something");
+    ensure!(stage.files()? == before, "it has made or removed something");
     Ok(serde_json::from_str(&told.stdout)?)
-}
-
-/// Every file in a directory and in those in it.
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        found.push(path.display().to_string());
-        if path.is_dir() {
-            found.extend(names(&path)?);
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Role, generation and pid of each row.
@@ -106,7 +80,7 @@ fn client(stage: &Stage) -> Result<TcpStream> {
 }
 
 fn stranger(haproxy: &Haproxy) -> Result<()> {
-    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let _client = client(&stage)?;
     until(DEADLINE, "the client to be counted", || {
         let told = status(&stage, 0).ok()?;
@@ -123,14 +97,14 @@ fn stranger(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn generations(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let first = stage.instance.pid()?;
     let one = client(&stage)?;
-    stage.instance.write_config(config("g2"))?;
+    stage.instance.write_config(Config::plain("g2"))?;
     stage.hareload().run()?.expect_code(0)?;
     let second = stage.instance.pid()?;
     let two = client(&stage)?;
-    stage.instance.write_config(config("g3"))?;
+    stage.instance.write_config(Config::plain("g3"))?;
     stage.hareload().run()?.expect_code(0)?;
     let third = stage.instance.pid()?;
     let expected =
@@ -172,11 +146,11 @@ fn changes(haproxy: &Haproxy) -> Result<()> {
     fs::write(&key, &pem)?;
     fs::write(at("hosts.map"), "a b\n")?;
     fs::write(at("bad.lst"), "192.0.2.1\n")?;
-    let config = config("g2")
+    let config = Config::plain("g2")
         .extra_frontend(&format!("bind 127.0.0.1:8443 ssl crt {}", key.display()))
         .extra_frontend(&format!("http-request set-header x %[path,map({},none)]", at("hosts.map").display()))
         .extra_frontend(&format!("http-request deny if {{ src -f {} }}", at("bad.lst").display()));
-    let mut stage = Stage::start(HARELOAD, haproxy, self::config("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     stage.instance.write_config(config)?;
     stage.hareload().run()?.expect_code(0)?;
     let changed = |code| -> Result<Vec<(String, String)>> {
@@ -213,7 +187,7 @@ fn changes(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn paused(haproxy: &Haproxy) -> Result<()> {
-    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let pid = stage.instance.pid()?;
     stage.instance.signal(pid, Signal::TTOU)?;
     let told = until(DEADLINE, "the pause to be seen", || {
@@ -230,7 +204,7 @@ fn paused(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn stopped(haproxy: &Haproxy) -> Result<()> {
-    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let pid = stage.instance.pid()?;
     // The pidfile is lost: who runs with it is found nevertheless.
     let pidfile = stage.instance.pidfile_path();
@@ -262,7 +236,7 @@ fn stopped(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn master(haproxy: &Haproxy) -> Result<()> {
-    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     stage.instance.signal(stage.instance.pid()?, Signal::KILL)?;
     stage.instance.wait_only(&[], DEADLINE)?;
     stage.instance.run_haproxy(&["-W".to_owned()])?.expect_code(0)?;
@@ -286,8 +260,8 @@ fn as_nobody(stage: &Stage, program: &Path, more: &[&str]) -> Result<process::Ru
 }
 
 fn nobody(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
-    stage.instance.write_config(config("g2"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    stage.instance.write_config(Config::plain("g2"))?;
     stage.hareload().run()?.expect_code(0)?;
     let pid = stage.instance.pid()?;
     stage.instance.wait_only(&[pid], DEADLINE)?;
@@ -295,7 +269,7 @@ fn nobody(haproxy: &Haproxy) -> Result<()> {
     fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
     let program = room.path().join("hareload");
     fs::copy(HARELOAD, &program)?;
-    let before = names(stage.instance.dir())?;
+    let before = stage.files()?;
     let told = as_nobody(&stage, &program, &["--output", "json"])?.expect_code(4)?;
     let told: Value = serde_json::from_str(&told.stdout)?;
     ensure!(told["standing"] == "unknown" && rows(&told) == [row("unknown", Some(1), pid)], "{told}");
@@ -310,14 +284,14 @@ fn nobody(haproxy: &Haproxy) -> Result<()> {
     fs::remove_file(stage.instance.pidfile_path())?;
     as_nobody(&stage, &program, &["--quiet"])?.expect_code(4)?;
     fs::write(stage.instance.pidfile_path(), format!("{pid}\n"))?;
-    ensure!(names(stage.instance.dir())? == before, "it has made something");
+    ensure!(stage.files()? == before, "it has made something");
     Ok(())
 }
 
 fn under_way(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let old = stage.instance.pid()?;
-    stage.instance.write_config(config("g2"))?;
+    stage.instance.write_config(Config::plain("g2"))?;
     let go = stage.instance.dir().join("own-go");
     let probe = format!("exec:until [ -e {} ]; do sleep 0.02; done", go.display());
     let running: Running = stage.hareload().args(["--probe", &probe]).spawn()?;
@@ -336,7 +310,7 @@ fn under_way(haproxy: &Haproxy) -> Result<()> {
 }
 
 fn watch(haproxy: &Haproxy) -> Result<()> {
-    let stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let mut command = stage.json().verb("status").arg("--watch").command();
     let mut child = command.stdout(std::process::Stdio::piped()).spawn()?;
     let mut read = child.stdout.take().expect("a pipe");

@@ -10,14 +10,13 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
-use hareload_testkit::caps::Caps;
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::instance::Instance;
-use hareload_testkit::libtest_mimic::{self, Arguments};
-use hareload_testkit::process::{self, RunResult};
+use hareload_testkit::process;
 use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::{Suite, Test};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -29,8 +28,6 @@ const BEGINNINGS: [&[&str]; 3] = [&["start"], &["restart"], &["reload", "--start
 
 /// Ways to end one and begin another.
 const RESTARTS: [&str; 2] = ["restart", "try-restart"];
-
-type Test = fn(&Haproxy) -> Result<()>;
 
 /// On every version.
 const STARTS: [(&str, Test); 9] = [
@@ -62,22 +59,12 @@ const OTHERS: [(&str, Test); 12] = [
 ];
 
 fn main() -> ExitCode {
-    let caps = Caps::find();
-    let mut trials = Vec::new();
-    for branch in BRANCHES {
-        trials.extend(STARTS.map(|(name, test)| caps.on_branch(branch, name, test)));
-    }
-    trials.extend(OTHERS.map(|(name, test)| caps.on_branch((2, 6), name, test)));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-fn plain(marker: &str) -> Config {
-    Config::new().frontend(8080).marker(marker)
+    Suite::of_this_program().on(&BRANCHES, STARTS).on(&[(2, 6)], OTHERS).run()
 }
 
 /// Nobody runs; the configuration is this one.
 fn stopped(haproxy: &Haproxy, config: Config) -> Result<Stage> {
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     stage.hareload().verb("stop").run()?.expect_code(0)?;
     stage.instance.write_config(config)?;
     Ok(stage)
@@ -85,7 +72,7 @@ fn stopped(haproxy: &Haproxy, config: Config) -> Result<Stage> {
 
 /// `g1` runs; the configuration is this one.
 fn running(haproxy: &Haproxy, config: Config) -> Result<(Stage, u32)> {
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     stage.instance.write_config(config)?;
     let pid = stage.instance.pid()?;
     Ok((stage, pid))
@@ -96,24 +83,9 @@ fn begin(stage: &Stage, words: &[&str]) -> Hareload {
     stage.hareload().verb(verb).args(options)
 }
 
-fn said(result: &RunResult, words: &[&str]) -> Result<()> {
-    let missing =
-        words.iter().find(|word| !result.stdout.contains(**word) && !result.stderr.contains(**word));
-    ensure!(missing.is_none(), "not said: {missing:?}\n{}{}", result.stdout, result.stderr);
-    Ok(())
-}
-
 fn nobody(stage: &Stage) -> Result<()> {
     stage.instance.wait_only(&[], DEADLINE)?;
     ensure!(!stage.instance.pidfile_path().exists(), "a pidfile is left");
-    stage.expect_tidy()
-}
-
-fn unharmed(stage: &Stage, old: u32) -> Result<()> {
-    stage.expect_serving("g1")?;
-    let pid = stage.instance.pid()?;
-    ensure!(pid == old, "the pidfile names {pid} instead of {old}");
-    stage.expect_admin()?;
     stage.expect_tidy()
 }
 
@@ -130,75 +102,75 @@ fn cannot_begin(
         let result = begin(&stage, beginning).args(options).run()?;
         let context = || format!("{beginning:?}: {}{}", result.stdout, result.stderr);
         ensure!(codes.contains(&result.code), "exit code {}: {}", result.code, context());
-        said(&result, words).with_context(context)?;
+        result.expect_said(words).with_context(context)?;
         nobody(&stage).with_context(context)?;
     }
     Ok(())
 }
 
 fn start_syntax_error(haproxy: &Haproxy) -> Result<()> {
-    cannot_begin(haproxy, plain("g2").extra_default("nonsense and more"), &[], &[6], &["nonsense"])
+    cannot_begin(haproxy, Config::plain("g2").extra_default("nonsense and more"), &[], &[6], &["nonsense"])
 }
 
 fn start_no_listener(haproxy: &Haproxy) -> Result<()> {
-    let stage = stopped(haproxy, plain("g2"))?;
+    let stage = stopped(haproxy, Config::plain("g2"))?;
     for text in ["", "global\n    maxconn 100\ndefaults\n    mode http\n    timeout client 1s\n"] {
         stage.instance.write_config_text(text)?;
         for beginning in BEGINNINGS {
             let result = begin(&stage, beginning).run()?.expect_code(6)?;
-            said(&result, &["names nothing to listen on"])?;
+            result.expect_said(&["names nothing to listen on"])?;
             nobody(&stage)?;
         }
     }
     // The word is there, and nothing that listens: only a start can tell.
     stage.instance.write_config_text("# bind nothing\nglobal\n    maxconn 100\n")?;
     let result = begin(&stage, &["start"]).run()?.expect_code(151)?;
-    said(&result, &["holds no listening socket"])?;
+    result.expect_said(&["holds no listening socket"])?;
     nobody(&stage)
 }
 
 fn start_master_worker(haproxy: &Haproxy) -> Result<()> {
-    let config = plain("g2").extra_global("master-worker");
+    let config = Config::plain("g2").extra_global("master-worker");
     cannot_begin(haproxy, config.clone(), &[], &[3], &["master-worker", "remove that line"])?;
     let (stage, old) = running(haproxy, config)?;
-    said(&stage.hareload().verb("check").run()?.expect_code(6)?, &["error[master-worker]"])?;
+    stage.hareload().verb("check").run()?.expect_code(6)?.expect_said(&["error[master-worker]"])?;
     for verb in RESTARTS {
-        said(&stage.hareload().verb(verb).run()?.expect_code(3)?, &["master-worker"])?;
-        unharmed(&stage, old)?;
+        stage.hareload().verb(verb).run()?.expect_code(3)?.expect_said(&["master-worker"])?;
+        stage.expect_unharmed(old)?;
     }
     Ok(())
 }
 
 fn start_chroot_missing(haproxy: &Haproxy) -> Result<()> {
     // A restart checks first.
-    let config = plain("g2").extra_global("chroot /nonexistent/jail");
+    let config = Config::plain("g2").extra_global("chroot /nonexistent/jail");
     cannot_begin(haproxy, config, &[], &[6, 151], &["chroot"])
 }
 
 fn start_foreign_port(haproxy: &Haproxy) -> Result<()> {
     let _stranger = TcpListener::bind(("127.0.0.1", 8081))?;
     let holder = format!("127.0.0.1:8081 is held by pid {}", std::process::id());
-    let config = plain("g2").frontend_at(([127, 0, 0, 1], 8081).into());
+    let config = Config::plain("g2").frontend_at(([127, 0, 0, 1], 8081).into());
     cannot_begin(haproxy, config, &[], &[6, 151], &[&holder])
 }
 
 fn start_threads(haproxy: &Haproxy) -> Result<()> {
-    let stage = stopped(haproxy, plain("g2"))?;
+    let stage = stopped(haproxy, Config::plain("g2"))?;
     let text = fs::read_to_string(stage.instance.config_path())?.replace("nbthread 1", "nbthread 32");
     stage.instance.write_config_text(&text)?;
     // 200 MB of address space are not enough for 32 stacks.
     let options = ["--ready-timeout", "2s", "--", "-m", "200"];
     let result = begin(&stage, &["start"]).args(options).run()?.expect_code(151)?;
-    said(&result, &["nobody serves"])?;
+    result.expect_said(&["nobody serves"])?;
     nobody(&stage)
 }
 
 fn start_probe_fails(haproxy: &Haproxy) -> Result<()> {
-    let stage = stopped(haproxy, plain("g2"))?;
+    let stage = stopped(haproxy, Config::plain("g2"))?;
     for beginning in [&["start"][..], &["reload", "--start"]] {
         let options = ["--probe", "http://127.0.0.1:8080/=404"];
         let result = begin(&stage, beginning).args(options).run()?.expect_code(151)?;
-        said(&result, &["probe", "200"])?;
+        result.expect_said(&["probe", "200"])?;
         nobody(&stage)?;
     }
     Ok(())
@@ -208,44 +180,44 @@ fn start_probe_fails(haproxy: &Haproxy) -> Result<()> {
 fn restart_configuration(haproxy: &Haproxy) -> Result<()> {
     let _stranger = TcpListener::bind(("127.0.0.1", 8081))?;
     let broken = [
-        (plain("g2").extra_default("nonsense and more"), "nonsense"),
-        (plain("g2").extra_global("chroot /nonexistent/jail"), "chroot"),
-        (plain("g2").frontend_at(([127, 0, 0, 1], 8081).into()), "127.0.0.1:8081"),
+        (Config::plain("g2").extra_default("nonsense and more"), "nonsense"),
+        (Config::plain("g2").extra_global("chroot /nonexistent/jail"), "chroot"),
+        (Config::plain("g2").frontend_at(([127, 0, 0, 1], 8081).into()), "127.0.0.1:8081"),
     ];
-    let (mut stage, old) = running(haproxy, plain("g2"))?;
+    let (mut stage, old) = running(haproxy, Config::plain("g2"))?;
     for (config, word) in broken {
         stage.instance.write_config(config)?;
         for verb in RESTARTS {
-            said(&stage.hareload().verb(verb).run()?.expect_code(6)?, &["nothing was touched", word])?;
-            unharmed(&stage, old)?;
+            stage.hareload().verb(verb).run()?.expect_code(6)?.expect_said(&["nothing was touched", word])?;
+            stage.expect_unharmed(old)?;
         }
     }
     stage.instance.write_config_text("")?;
-    said(&stage.hareload().verb("restart").run()?.expect_code(6)?, &["nothing to listen on"])?;
-    unharmed(&stage, old)
+    stage.hareload().verb("restart").run()?.expect_code(6)?.expect_said(&["nothing to listen on"])?;
+    stage.expect_unharmed(old)
 }
 
 fn restart_threads(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     let text = fs::read_to_string(stage.instance.config_path())?.replace("nbthread 1", "nbthread 32");
     stage.instance.write_config_text(&text)?;
     let result = stage.hareload().verb("restart").args(["--", "-m", "200"]).run()?.expect_code(6)?;
-    said(&result, &["nothing was touched", "-m 200"])?;
-    unharmed(&stage, old)
+    result.expect_said(&["nothing was touched", "-m 200"])?;
+    stage.expect_unharmed(old)
 }
 
 /// What only a start can tell leaves nobody, and is said so.
 fn restart_in_vain(haproxy: &Haproxy) -> Result<()> {
     let twice = "    bind abns@hareload-test-twice\n";
-    let config = plain("g2").append(&format!("frontend one\n{twice}frontend two\n{twice}"));
+    let config = Config::plain("g2").append(&format!("frontend one\n{twice}frontend two\n{twice}"));
     let (stage, _) = running(haproxy, config)?;
     let result = stage.hareload().verb("restart").run()?.expect_code(151)?;
-    said(&result, &["nobody serves", "already in use"])?;
+    result.expect_said(&["nobody serves", "already in use"])?;
     nobody(&stage)
 }
 
 fn start_pidfile_of_another(haproxy: &Haproxy) -> Result<()> {
-    let (stage, _) = running(haproxy, plain("g1"))?;
+    let (stage, _) = running(haproxy, Config::plain("g1"))?;
     stage.hareload().verb("restart").run()?.expect_code(0)?;
     let old = stage.instance.pid()?;
     let second = Instance::prepare(haproxy, Config::new().frontend(8090).marker("second"))?;
@@ -253,16 +225,16 @@ fn start_pidfile_of_another(haproxy: &Haproxy) -> Result<()> {
     for verb in ["start", "restart"] {
         let result =
             hareload.clone().verb(verb).option("-p", stage.instance.pidfile_path()).run()?.expect_code(2)?;
-        said(&result, &[&format!("names pid {old}, another HAProxy"), "--pidfile"])?;
+        result.expect_said(&[&format!("names pid {old}, another HAProxy"), "--pidfile"])?;
         ensure!(second.haproxies().is_empty(), "one was started");
-        unharmed(&stage, old)?;
+        stage.expect_unharmed(old)?;
     }
     Ok(())
 }
 
 /// One that drains is nobody's pidfile: it was stopped by hand a moment ago.
 fn start_pidfile_of_one_that_drains(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     let _client = std::net::TcpStream::connect(stage.instance.address()?)?;
     ensure!(stage.instance.signal(old, hareload_testkit::Signal::USR1)?, "the old one was gone already");
     hareload_testkit::waiting::until(DEADLINE, "the old one to drain", || {
@@ -276,19 +248,19 @@ fn start_pidfile_of_one_that_drains(haproxy: &Haproxy) -> Result<()> {
 fn start_two_instances(_: &Haproxy) -> Result<()> {
     let mut bare = Command::new(HARELOAD);
     bare.args(["settings", "--settings", "/dev/null", "--instance", "web"]).env_clear();
-    said(&process::run(bare, DEADLINE)?.expect_code(0)?, &["/run/haproxy-web.pid"])
+    process::run(bare, DEADLINE)?.expect_code(0)?.expect_said(&["/run/haproxy-web.pid"])
 }
 
 fn restart_state_dir(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     let long = stage.instance.dir().join(format!("own-{}", "l".repeat(90)));
     let result = stage.hareload().verb("restart").option("--state-dir", long).run()?.expect_code(2)?;
-    said(&result, &["state-dir"])?;
-    unharmed(&stage, old)
+    result.expect_said(&["state-dir"])?;
+    stage.expect_unharmed(old)
 }
 
 fn restart_pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     // The state has to be writable all the same.
     let script = "mount --bind \"$1\" \"$1\" && mount --bind \"$2\" \"$2\" && mount -o remount,bind,ro \"$1\" && \
                   shift 2 && exec \"$@\"";
@@ -297,21 +269,21 @@ fn restart_pidfile_read_only(haproxy: &Haproxy) -> Result<()> {
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh"]).arg(stage.instance.dir()).arg(&state);
     let result = process::run(stage.hareload().verb("restart").within(command), DEADLINE)?.expect_code(4)?;
-    said(&result, &["can't be written to"])?;
-    unharmed(&stage, old)
+    result.expect_said(&["can't be written to"])?;
+    stage.expect_unharmed(old)
 }
 
 /// Several programs end well, whatever they are given.
 fn restart_program(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     let result = stage.hareload().verb("restart").option("--haproxy", "/bin/true").run()?.expect_code(5)?;
-    said(&result, &["/bin/true is not HAProxy"])?;
-    unharmed(&stage, old)
+    result.expect_said(&["/bin/true is not HAProxy"])?;
+    stage.expect_unharmed(old)
 }
 
 /// Whatever does not fit, the old one serves or the new one does.
 fn restart_disk_full(haproxy: &Haproxy) -> Result<()> {
-    let (stage, _) = running(haproxy, plain("g2"))?;
+    let (stage, _) = running(haproxy, Config::plain("g2"))?;
     let state = stage.instance.state_dir();
     fs::create_dir_all(&state)?;
     let mut codes = Vec::new();
@@ -325,7 +297,7 @@ fn restart_disk_full(haproxy: &Haproxy) -> Result<()> {
         match result.code {
             0 => return stage.expect_serving("g2").with_context(|| format!("{codes:?}")),
             1 => {
-                said(&result, &["pace"])?;
+                result.expect_said(&["pace"])?;
                 stage.expect_serving("g1").with_context(|| format!("{codes:?}: {}", result.stderr))?;
             }
             code => ensure!(code == 0, "exit code {code} with {pages} pages: {}", result.stderr),
@@ -337,10 +309,10 @@ fn restart_disk_full(haproxy: &Haproxy) -> Result<()> {
 
 /// One that another was started beside by hand goes on, and is named.
 fn reload_with_another_beside(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     stage.instance.start_stock()?;
     let result = stage.hareload().run()?.expect_code(0)?;
-    said(&result, &[&format!("goes on as before, pid {old}"), "hareload restart"])?;
+    result.expect_said(&[&format!("goes on as before, pid {old}"), "hareload restart"])?;
     stage.hareload().verb("restart").run()?.expect_code(0)?;
     stage.expect_serving("g2")?;
     stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)
@@ -348,22 +320,22 @@ fn reload_with_another_beside(haproxy: &Haproxy) -> Result<()> {
 
 /// How HAProxy is started does not matter to a stop.
 fn stop_with_an_odd_defaults_file(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     let file = stage.instance.dir().join("own-defaults");
     fs::write(&file, b"# caf\xe9\nulimit -n 65536\n")?;
     let hareload = stage.hareload().env("HARELOAD_DEFAULTS_FILE", &file);
     for verb in ["reload", "restart"] {
-        said(&hareload.clone().verb(verb).run()?.expect_code(2)?, &["own-defaults", "line 2"])?;
-        unharmed(&stage, old)?;
+        hareload.clone().verb(verb).run()?.expect_code(2)?.expect_said(&["own-defaults", "line 2"])?;
+        stage.expect_unharmed(old)?;
     }
     hareload.clone().verb("status").arg("--quiet").run()?.expect_code(0)?;
-    said(&hareload.verb("stop").run()?.expect_code(0)?, &["warning", "line 2", "left out"])?;
+    hareload.verb("stop").run()?.expect_code(0)?.expect_said(&["warning", "line 2", "left out"])?;
     nobody(&stage)
 }
 
 /// Told to end at any instant, it leaves nobody who serves and no pidfile that lies, or it has done nothing.
 fn stop_interrupted(haproxy: &Haproxy) -> Result<()> {
-    let (stage, _) = running(haproxy, plain("g2"))?;
+    let (stage, _) = running(haproxy, Config::plain("g2"))?;
     for part in 0..12 {
         stage.hareload().verb("start").run()?.expect_code(0)?;
         let stop = stage.hareload().verb("stop").spawn()?;
@@ -386,7 +358,7 @@ fn stop_interrupted(haproxy: &Haproxy) -> Result<()> {
 
 /// One that hears nothing leaves all the same, within its time.
 fn stop_stopped(haproxy: &Haproxy) -> Result<()> {
-    let (stage, old) = running(haproxy, plain("g2"))?;
+    let (stage, old) = running(haproxy, Config::plain("g2"))?;
     ensure!(stage.instance.signal(old, hareload_testkit::Signal::STOP)?, "the old one was gone already");
     stage.hareload().verb("stop").args(["--drain-timeout", "500ms"]).run()?.expect_code(0)?;
     nobody(&stage)

@@ -4,12 +4,13 @@ use std::fs;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process::RunResult;
 use hareload_testkit::stage::Stage;
 
 use crate::HARELOAD;
-use crate::scene::{DEADLINE, Scene, few_lost, plain, said};
+use crate::scene::{DEADLINE, Scene, few_lost};
 
 /// A handover during which `pid` is killed, and what came of it.
 fn killing(scene: &Scene, options: &[&str], whom: fn(&Scene) -> Result<u32>) -> Result<RunResult> {
@@ -25,7 +26,7 @@ fn new_killed(haproxy: &Haproxy, options: &[&str], whom: fn(&Scene) -> Result<u3
     // One that dies before its start is over may be reported by its own parent, from 3.1 on, in these words.
     let told = result.stderr.contains("signal 9") || result.stderr.contains("(Killed)");
     ensure!(told, "its end is not told: {}", result.stderr);
-    said(result, &["goes on serving"])?;
+    result.expect_said(&["goes on serving"])?;
     scene.old_serves()?;
     few_lost(scene.load, 60)
 }
@@ -64,11 +65,11 @@ pub(crate) fn old_killed_trial(haproxy: &Haproxy) -> Result<()> {
 }
 
 pub(crate) fn old_dead(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let before = fs::read(stage.instance.pidfile_path())?;
     stage.instance.kill_all()?;
-    stage.instance.write_config(plain("g2"))?;
-    said(stage.hareload().run()?.expect_code(7)?, &["which is gone", "start HAProxy first"])?;
+    stage.instance.write_config(Config::plain("g2"))?;
+    stage.hareload().run()?.expect_code(7)?.expect_said(&["which is gone", "start HAProxy first"])?;
     ensure!(stage.instance.haproxies().is_empty(), "one was started");
     ensure!(fs::read(stage.instance.pidfile_path())? == before, "the pidfile was touched");
     stage.expect_tidy()

@@ -9,10 +9,10 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::stage::Stage;
 
 use crate::HARELOAD;
-use crate::scene::{DEADLINE, RATE, plain};
+use crate::scene::{DEADLINE, RATE};
 
 fn interrupted(haproxy: &Haproxy, options: &[&str], exclusive: fn(Config) -> Config) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, exclusive(plain("g0")))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, exclusive(Config::plain("g0")))?;
     let rounds: u64 = 24;
     let markers = (0..=rounds).map(|round| format!("g{round}"));
     let load = stage.load(RATE, markers)?;
@@ -20,7 +20,7 @@ fn interrupted(haproxy: &Haproxy, options: &[&str], exclusive: fn(Config) -> Con
     let (mut through, mut undone) = (0, 0);
     for round in 1..=rounds {
         let marker = format!("g{round}");
-        stage.instance.write_config(exclusive(plain(&marker)))?;
+        stage.instance.write_config(exclusive(Config::plain(&marker)))?;
         let running = stage.hareload().arg("-v").args(options).spawn()?;
         let signal = if round.is_multiple_of(2) { Signal::INT } else { Signal::TERM };
         // Every 4 ms of a handover's first 100.
@@ -52,7 +52,7 @@ fn interrupted(haproxy: &Haproxy, options: &[&str], exclusive: fn(Config) -> Con
     stage.hareload().args(options).arg("--wait").run()?.expect_code(0)?;
     stage.expect_tidy()?;
     let report = load.stop()?;
-    if exclusive(plain("g0")).text("s".as_ref(), "l".as_ref()).contains("noreuseport")
+    if exclusive(Config::plain("g0")).text("s".as_ref(), "l".as_ref()).contains("noreuseport")
         && options.contains(&"pause")
     {
         eprintln!("{report}");

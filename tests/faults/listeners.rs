@@ -10,7 +10,7 @@ use hareload_testkit::stage::Stage;
 use hareload_testkit::waiting::until;
 
 use crate::HARELOAD;
-use crate::scene::{DEADLINE, RATE, plain, said};
+use crate::scene::{DEADLINE, RATE};
 
 /// Connections a second where a socket's queue is hardly ever empty.
 const MANY: u32 = 4000;
@@ -22,7 +22,7 @@ fn without_tcp(haproxy: &Haproxy, bind: &str) -> Result<()> {
     for _ in 0..2 {
         let old = stage.instance.pid()?;
         stage.instance.write_config(config("g2"))?;
-        said(stage.hareload().run()?.expect_code(0)?, &["handed over shared"])?;
+        stage.hareload().run()?.expect_code(0)?.expect_said(&["handed over shared"])?;
         ensure!(stage.instance.pid()? != old, "the pidfile names the old one");
         stage.expect_admin()?;
         stage.instance.wait_only(&stage.instance.pidfile()?, DEADLINE)?;
@@ -47,7 +47,7 @@ pub(crate) fn specific_ipv6(haproxy: &Haproxy) -> Result<()> {
     for generation in 1..=4 {
         let marker = format!("g{generation}");
         stage.instance.write_config(config(&marker))?;
-        said(stage.hareload().args(["--trial", "20ms"]).run()?.expect_code(0)?, &["handed over"])?;
+        stage.hareload().args(["--trial", "20ms"]).run()?.expect_code(0)?.expect_said(&["handed over"])?;
         stage.expect_serving(&marker)?;
     }
     load.stop()?.expect_lossless().map(drop)
@@ -62,8 +62,8 @@ pub(crate) fn shards(haproxy: &Haproxy) -> Result<()> {
         let marker = format!("g{generation}");
         stage.instance.write_config(config(&marker, shards))?;
         let failing = stage.hareload().args(["--probe", "exec:false"]).run()?;
-        said(failing.expect_code(150)?, &["goes on serving"])?;
-        said(stage.hareload().run()?.expect_code(0)?, &["handed over shared"])?;
+        failing.expect_code(150)?.expect_said(&["goes on serving"])?;
+        stage.hareload().run()?.expect_code(0)?.expect_said(&["handed over shared"])?;
         stage.expect_serving(&marker)?;
     }
     load.stop()?.expect_lossless().map(drop)
@@ -71,17 +71,17 @@ pub(crate) fn shards(haproxy: &Haproxy) -> Result<()> {
 
 /// What a reload of HAProxy's own that failed may leave behind.
 pub(crate) fn paused(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let old = stage.instance.pid()?;
     let deaf = || {
         let _ = stage.instance.signal(old, Signal::TTOU);
         stage.listening().is_empty().then_some(())
     };
     until(DEADLINE, "the old one to be paused", deaf)?;
-    stage.instance.write_config(plain("g2"))?;
-    said(stage.hareload().arg("--dry-run").run()?.expect_code(0)?, &["it is paused"])?;
+    stage.instance.write_config(Config::plain("g2"))?;
+    stage.hareload().arg("--dry-run").run()?.expect_code(0)?.expect_said(&["it is paused"])?;
     ensure!(stage.listening().is_empty(), "a dry run has resumed it");
-    said(stage.hareload().run()?.expect_code(0)?, &["was paused", "handed over shared"])?;
+    stage.hareload().run()?.expect_code(0)?.expect_said(&["was paused", "handed over shared"])?;
     stage.expect_serving("g2")?;
     stage.expect_tidy()
 }

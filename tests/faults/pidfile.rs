@@ -11,7 +11,7 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::process::{self, Running, lives};
 
-use crate::scene::{DEADLINE, Scene, said};
+use crate::scene::{DEADLINE, Scene};
 
 /// How many pids are tried to be had: on a busy machine somebody else is given one.
 const PIDS: u32 = 5;
@@ -20,7 +20,7 @@ const PIDS: u32 = 5;
 fn adopted(haproxy: &Haproxy, spoil: impl Fn(&Path) -> Result<()>, words: &[&str]) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
     spoil(&scene.stage.instance.pidfile_path())?;
-    said(scene.hareload().run()?.expect_code(0)?, words)?;
+    scene.hareload().run()?.expect_code(0)?.expect_said(words)?;
     scene.handed_over()
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn a_directory(haproxy: &Haproxy) -> Result<()> {
     let path = scene.stage.instance.pidfile_path();
     fs::remove_file(&path)?;
     fs::create_dir(&path)?;
-    said(scene.hareload().run()?.expect_code(2)?, &["a directory"])?;
+    scene.hareload().run()?.expect_code(2)?.expect_said(&["a directory"])?;
     fs::remove_dir(&path)?;
     fs::write(&path, format!("{}\n", scene.old))?;
     scene.unharmed()
@@ -105,7 +105,7 @@ pub(crate) fn names_another_instance(haproxy: &Haproxy) -> Result<()> {
     let other = Instance::start(haproxy, Config::new().frontend(8090).marker("other"))?;
     let scene = Scene::between(haproxy, |config| config)?;
     fs::write(scene.stage.instance.pidfile_path(), format!("{}\n", other.pid()?))?;
-    said(scene.hareload().run()?.expect_code(0)?, &["another pidfile", "adopted pid"])?;
+    scene.hareload().run()?.expect_code(0)?.expect_said(&["another pidfile", "adopted pid"])?;
     ensure!(other.serving_generation()? == "other", "the other instance was harmed");
     scene.handed_over()
 }
@@ -137,7 +137,7 @@ fn recycled_by(haproxy: &Haproxy, name: &str) -> Result<bool> {
     })?;
     let Some(_stranger) = stranger else { return Ok(false) };
     let refused = scene.stage.hareload().arg("-v").run()?.expect_code(7)?;
-    said(refused, &["refused, nothing was touched", &format!("names pid {pid}")])?;
+    refused.expect_said(&["refused, nothing was touched", &format!("names pid {pid}")])?;
     scene.stage.hareload().verb("recover").run()?.expect_code(0)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     ensure!(status.contains("State:\tS"), "the stranger does not sleep any more: {status}");

@@ -3,19 +3,20 @@
 use std::fs;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{self, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::waiting::until;
 
 use crate::HARELOAD;
-use crate::scene::{DEADLINE, Scene, plain, said};
+use crate::scene::{DEADLINE, Scene};
 
 pub(crate) fn missing(haproxy: &Haproxy) -> Result<()> {
     let mut scene = Scene::between(haproxy, |config| config)?;
     let path = scene.stage.instance.dir().join("own-nothing");
     scene.stage.instance.set_haproxy(&Haproxy { path: path.clone(), ..haproxy.clone() });
-    said(scene.hareload().run()?.expect_code(5)?, &["own-nothing"])?;
+    scene.hareload().run()?.expect_code(5)?.expect_said(&["own-nothing"])?;
     scene.unharmed()
 }
 
@@ -24,7 +25,7 @@ pub(crate) fn not_executable(haproxy: &Haproxy) -> Result<()> {
     let path = scene.stage.instance.dir().join("own-text");
     fs::write(&path, "not a program")?;
     scene.stage.instance.set_haproxy(&Haproxy { path: path.clone(), ..haproxy.clone() });
-    said(scene.hareload().run()?.expect_code(5)?, &["own-text"])?;
+    scene.hareload().run()?.expect_code(5)?.expect_said(&["own-text"])?;
     scene.unharmed()
 }
 
@@ -34,8 +35,8 @@ pub(crate) fn upgraded_in_place(haproxy: &Haproxy) -> Result<()> {
     let path = room.path().canonicalize()?.join("haproxy");
     fs::copy(&haproxy.path, &path)?;
     let copied = Haproxy { path: path.clone(), ..haproxy.clone() };
-    let mut scene = Scene::of(&copied, plain("g1"))?;
-    scene.stage.instance.write_config(plain("g2"))?;
+    let mut scene = Scene::of(&copied, Config::plain("g1"))?;
+    scene.stage.instance.write_config(Config::plain("g2"))?;
     // As a package manager does it: a new file by another name, then the rename.
     let beside = room.path().join("haproxy.new");
     fs::copy(&newer.path, &beside)?;
@@ -58,7 +59,7 @@ pub(crate) fn upgraded_in_place(haproxy: &Haproxy) -> Result<()> {
 }
 
 pub(crate) fn master_worker(haproxy: &Haproxy) -> Result<()> {
-    let instance = Instance::prepare(haproxy, plain("g1"))?;
+    let instance = Instance::prepare(haproxy, Config::plain("g1"))?;
     instance.run_haproxy(&["-W".to_owned()])?.expect_code(0)?;
     until(DEADLINE, "the worker to serve", || instance.serving_generation().ok())?;
     let before = instance.haproxies();
@@ -67,7 +68,7 @@ pub(crate) fn master_worker(haproxy: &Haproxy) -> Result<()> {
         .env("HARELOAD_HISTORY_DIR", instance.dir().join("history"))
         .run()?
         .expect_code(3)?;
-    said(result, &["master-worker"])?;
+    result.expect_said(&["master-worker"])?;
     ensure!(instance.haproxies() == before, "the processes are others now");
     ensure!(instance.serving_generation()? == "g1", "it does not serve any more");
     Ok(())
@@ -76,6 +77,10 @@ pub(crate) fn master_worker(haproxy: &Haproxy) -> Result<()> {
 /// The new configuration asks for a master.
 pub(crate) fn master_worker_wanted(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config.extra_global("master-worker"))?;
-    said(scene.hareload().run()?.expect_code(3)?, &["haproxy.cfg:", "takes the place of the master"])?;
+    scene
+        .hareload()
+        .run()?
+        .expect_code(3)?
+        .expect_said(&["haproxy.cfg:", "takes the place of the master"])?;
     scene.unharmed()
 }

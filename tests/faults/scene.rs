@@ -8,7 +8,7 @@ use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::load::Load;
-use hareload_testkit::process::{RunResult, lives};
+use hareload_testkit::process::lives;
 use hareload_testkit::stage::{Stage, pid_at};
 use hareload_testkit::waiting::until;
 
@@ -27,10 +27,6 @@ pub(crate) struct Scene {
     pub(crate) old: u32,
 }
 
-pub(crate) fn plain(marker: &str) -> Config {
-    Config::new().frontend(8080).marker(marker)
-}
-
 impl Scene {
     pub(crate) fn of(haproxy: &Haproxy, config: Config) -> Result<Scene> {
         let stage = Stage::start(HARELOAD, haproxy, config)?;
@@ -41,8 +37,8 @@ impl Scene {
 
     /// The old one serves `g1`, the configuration says `g2`.
     pub(crate) fn between(haproxy: &Haproxy, change: impl Fn(Config) -> Config) -> Result<Scene> {
-        let mut scene = Scene::of(haproxy, plain("g1"))?;
-        scene.stage.instance.write_config(change(plain("g2")))?;
+        let mut scene = Scene::of(haproxy, Config::plain("g1"))?;
+        scene.stage.instance.write_config(change(Config::plain("g2")))?;
         Ok(scene)
     }
 
@@ -57,12 +53,7 @@ impl Scene {
     }
 
     pub(crate) fn old_serves(&self) -> Result<()> {
-        self.stage.expect_serving("g1")?;
-        let pid = self.stage.instance.pid()?;
-        ensure!(pid == self.old, "the pidfile names {pid} instead of {}", self.old);
-        self.stage.instance.wait_only(&[self.old], DEADLINE)?;
-        self.stage.expect_admin()?;
-        self.stage.expect_tidy()
+        self.stage.expect_unharmed(self.old)
     }
 
     /// The new one serves, and nobody was lost.
@@ -107,18 +98,6 @@ impl Scene {
         let pid = self.live()?;
         until(DEADLINE, "the old one to be paused", || (self.stage.listening() == [pid]).then_some(pid))
     }
-}
-
-pub(crate) fn said(result: RunResult, words: &[&str]) -> Result<RunResult> {
-    for word in words {
-        ensure!(
-            result.stderr.contains(word) || result.stdout.contains(word),
-            "not said: {word:?}\nstdout: {}\nstderr: {}",
-            result.stdout,
-            result.stderr
-        );
-    }
-    Ok(result)
 }
 
 pub(crate) fn few_lost(load: Load, most: u64) -> Result<()> {

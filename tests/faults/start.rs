@@ -6,11 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process;
 use hareload_testkit::sockets;
 
-use crate::scene::{DEADLINE, Scene, few_lost, plain, said};
+use crate::scene::{DEADLINE, Scene, few_lost};
 
 /// How long a fault that is seen at once may take to be told on a busy machine: HAProxy's own retries take 2 s.
 const AT_ONCE: Duration = Duration::from_millis(1500);
@@ -18,21 +19,21 @@ const AT_ONCE: Duration = Duration::from_millis(1500);
 pub(crate) fn syntax_error(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config.extra_default("nonsense and more"))?;
     let result = scene.hareload().run()?.expect_code(6)?;
-    said(result, &["refused, nothing was touched", "nonsense"])?;
+    result.expect_said(&["refused, nothing was touched", "nonsense"])?;
     scene.unharmed()
 }
 
 pub(crate) fn configuration_missing(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
     fs::remove_file(scene.stage.instance.config_path())?;
-    said(scene.hareload().run()?.expect_code(6)?, &["haproxy.cfg"])?;
+    scene.hareload().run()?.expect_code(6)?.expect_said(&["haproxy.cfg"])?;
     scene.unharmed()
 }
 
 pub(crate) fn chroot_missing(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config.extra_global("chroot /nonexistent/jail"))?;
     let result = scene.hareload().run()?.expect_code(150)?;
-    said(result, &["goes on serving", "chroot"])?;
+    result.expect_said(&["goes on serving", "chroot"])?;
     scene.unharmed()
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn usesrc_without_privilege(haproxy: &Haproxy) -> Result<()> {
     if haproxy.version.at_least(3, 0) && result.code == 0 {
         return scene.handed_over();
     }
-    said(result.expect_code(150)?, &["goes on serving"])?;
+    result.expect_code(150)?.expect_said(&["goes on serving"])?;
     scene.unharmed()
 }
 
@@ -63,19 +64,19 @@ pub(crate) fn limits_too_low(haproxy: &Haproxy) -> Result<()> {
         return scene.handed_over();
     }
     ensure!([6, 150].contains(&result.code), "exit code {}: {}", result.code, result.stderr);
-    said(result, &["limit"])?;
+    result.expect_said(&["limit"])?;
     scene.unharmed()
 }
 
 pub(crate) fn threads_cannot_be_created(haproxy: &Haproxy) -> Result<()> {
-    let mut scene = Scene::of(haproxy, plain("g1"))?;
-    scene.stage.instance.write_config(plain("g2"))?;
+    let mut scene = Scene::of(haproxy, Config::plain("g1"))?;
+    scene.stage.instance.write_config(Config::plain("g2"))?;
     let text = fs::read_to_string(scene.stage.instance.config_path())?.replace("nbthread 1", "nbthread 32");
     scene.stage.instance.write_config_text(&text)?;
     // 200 MB of address space are not enough for 32 stacks.
     let result =
         scene.hareload().args(["--ready-timeout", "2s", "--", "-m", "200"]).run()?.expect_code(150)?;
-    said(result, &["goes on serving"])?;
+    result.expect_said(&["goes on serving"])?;
     scene.unharmed()
 }
 
@@ -93,7 +94,7 @@ fn foreign_port(haproxy: &Haproxy, options: &[&str]) -> Result<()> {
     ensure!(result.took < AT_ONCE, "told after {:?}: {}", result.took, result.stderr);
     let name = fs::read_to_string("/proc/self/comm")?;
     let holder = format!("127.0.0.1:8081 is held by pid {} ({})", std::process::id(), name.trim());
-    said(result, &["goes on serving", &holder])?;
+    result.expect_said(&["goes on serving", &holder])?;
     ensure!(
         sockets::listening(std::process::id())?.contains(&stranger.local_addr()?),
         "the stranger was harmed"
@@ -124,6 +125,6 @@ pub(crate) fn foreign_port_pause(haproxy: &Haproxy) -> Result<()> {
 
 pub(crate) fn address_not_here(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config.frontend_at(([192, 0, 2, 1], 8081).into()))?;
-    said(scene.hareload().run()?.expect_code(150)?, &["goes on serving", "192.0.2.1:8081"])?;
+    scene.hareload().run()?.expect_code(150)?.expect_said(&["goes on serving", "192.0.2.1:8081"])?;
     scene.unharmed()
 }

@@ -11,7 +11,7 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::process;
 
-use crate::scene::{DEADLINE, Scene, said};
+use crate::scene::{DEADLINE, Scene};
 
 pub(crate) fn disk_full(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
@@ -51,7 +51,7 @@ pub(crate) fn of_another(haproxy: &Haproxy) -> Result<()> {
     let state = scene.stage.instance.state_dir();
     fs::create_dir(&state)?;
     chown(&state, Some(12), Some(12))?;
-    said(scene.hareload().run()?.expect_code(4)?, &["belongs to uid 12"])?;
+    scene.hareload().run()?.expect_code(4)?.expect_said(&["belongs to uid 12"])?;
     scene.unharmed()
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn a_symlink(haproxy: &Haproxy) -> Result<()> {
     let target = scene.stage.instance.dir().join("own-elsewhere");
     fs::create_dir(&target)?;
     symlink(&target, scene.stage.instance.state_dir())?;
-    said(scene.hareload().run()?.expect_code(4)?, &["symbolic link"])?;
+    scene.hareload().run()?.expect_code(4)?.expect_said(&["symbolic link"])?;
     ensure!(fs::read_dir(&target)?.next().is_none(), "something was written through the link");
     scene.unharmed()
 }
@@ -91,9 +91,9 @@ pub(crate) fn of_another_instance(haproxy: &Haproxy) -> Result<()> {
         changed.args(words).env("HARELOAD_HISTORY_DIR", other.dir().join("history"));
         process::run(changed, DEADLINE)
     };
-    said(sharing()?.expect_code(2)?, &["name another instance with --instance"])?;
+    sharing()?.expect_code(2)?.expect_said(&["name another instance with --instance"])?;
     fs::remove_file(other.pidfile_path())?;
-    said(sharing()?.expect_code(2)?, &["name another instance with --instance"])?;
+    sharing()?.expect_code(2)?.expect_said(&["name another instance with --instance"])?;
     ensure!(other.serving_generation()? == "other", "the other instance was harmed");
     scene.handed_over()
 }

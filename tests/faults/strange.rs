@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
+use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process;
 use hareload_testkit::stage::Stage;
 use hareload_testkit::waiting::until;
 
 use crate::HARELOAD;
-use crate::scene::{DEADLINE, Scene, plain, said};
+use crate::scene::{DEADLINE, Scene};
 
 /// A process of nobody's that carries the next private pidfile on its command line is neither killed nor waited for.
 pub(crate) fn bystander(haproxy: &Haproxy) -> Result<()> {
@@ -32,7 +33,7 @@ pub(crate) fn bystander(haproxy: &Haproxy) -> Result<()> {
     bystander.kill()?;
     bystander.wait()?;
     ensure!(ended.is_none(), "the bystander was told to end: {ended:?}");
-    said(result.expect_code(150)?, &["goes on serving", "chroot"])?;
+    result.expect_code(150)?.expect_said(&["goes on serving", "chroot"])?;
     scene.unharmed()
 }
 
@@ -59,18 +60,18 @@ pub(crate) fn reloaded_by_hand_meanwhile(haproxy: &Haproxy) -> Result<()> {
     scene.stage.instance.signal(named, Signal::TERM)?;
     ensure!(result.code != 0, "it says that all is well: {}", result.stdout);
     ensure!(now == named, "the pidfile named {named}, and names {now}");
-    said(result, &["names pid", "somebody else has started"]).map(drop)
+    result.expect_said(&["names pid", "somebody else has started"])
 }
 
 /// The clients of a unix socket find the old one again before the new one closes its own.
 pub(crate) fn unix_socket_after_a_trial(haproxy: &Haproxy) -> Result<()> {
-    let mut scene = Scene::of(haproxy, plain("g1"))?;
+    let mut scene = Scene::of(haproxy, Config::plain("g1"))?;
     let path = scene.stage.instance.dir().join("front.sock");
     let bind = format!("bind unix@{}", path.display());
-    scene.stage.instance.write_config(plain("g1").extra_frontend(&bind))?;
+    scene.stage.instance.write_config(Config::plain("g1").extra_frontend(&bind))?;
     scene.hareload().run()?.expect_code(0)?;
     scene.old = scene.stage.instance.pid()?;
-    scene.stage.instance.write_config(plain("g2").extra_frontend(&bind))?;
+    scene.stage.instance.write_config(Config::plain("g2").extra_frontend(&bind))?;
     let options = ["--handover", "trial", "--probe", "exec:false"];
     let result = scene.hareload().args(options).run()?.expect_code(150)?;
     let at = |what: &str| result.stderr.find(what).with_context(|| format!("{what}: {}", result.stderr));
@@ -112,7 +113,7 @@ pub(crate) fn relative_configuration_in_a_jail(haproxy: &Haproxy) -> Result<()> 
     for pid in [pid, last] {
         let _ = process::signal_in(dir, pid, Signal::TERM);
     }
-    said(refused, &["rel.cfg", "chroot", "--config"])?;
+    refused.expect_said(&["rel.cfg", "chroot", "--config"])?;
     named?.expect_code(0)?;
     again?.expect_code(0).map(drop)
 }
@@ -126,9 +127,9 @@ pub(crate) fn stopped(haproxy: &Haproxy) -> Result<()> {
     let serves = scene.stage.instance.serving_generation();
     scene.stage.instance.signal(scene.old, Signal::CONT)?;
     for refused in refused {
-        said(refused?.expect_code(3)?, &["is stopped", "kill -CONT"])?;
+        refused?.expect_code(3)?.expect_said(&["is stopped", "kill -CONT"])?;
     }
-    said(shared?.expect_code(0)?, &["is stopped", "handed over shared"])?;
+    shared?.expect_code(0)?.expect_said(&["is stopped", "handed over shared"])?;
     ensure!(serves? == "g2", "the new one does not serve");
     Ok(())
 }
@@ -148,7 +149,7 @@ pub(crate) fn many_foreign_ports(haproxy: &Haproxy) -> Result<()> {
     let result = stage.hareload().run()?.expect_code(150)?;
     drop(strangers);
     ensure!(result.stderr.len() < 4096, "{} bytes: {}", result.stderr.len(), result.stderr);
-    said(result, &["is held by pid", "and 195 more"])?;
+    result.expect_said(&["is held by pid", "and 195 more"])?;
     stage.expect_serving("g1")
 }
 
@@ -162,8 +163,8 @@ pub(crate) fn another_name(haproxy: &Haproxy) -> Result<()> {
     let link = dir.path().join("current");
     std::os::unix::fs::symlink(&program, &link)?;
     let named = Haproxy { path: link, ..haproxy.clone() };
-    let mut stage = Stage::start(HARELOAD, &named, plain("g1"))?;
-    stage.instance.write_config(plain("g2"))?;
+    let mut stage = Stage::start(HARELOAD, &named, Config::plain("g1"))?;
+    stage.instance.write_config(Config::plain("g2"))?;
     let result = stage.hareload().run()?.expect_code(0)?;
     ensure!(stage.instance.serving_generation()? == "g2", "{}", result.stdout);
     Ok(())
@@ -178,14 +179,14 @@ pub(crate) fn configuration_is_a_fifo(haproxy: &Haproxy) -> Result<()> {
     process::run(make, DEADLINE)?.expect_code(0)?;
     let named = path.to_string_lossy();
     let result = scene.hareload().args(["-f", &named]).deadline(Duration::from_secs(10)).run()?;
-    said(result.expect_code(6)?, &["fifo.cfg", "only once"])?;
+    result.expect_code(6)?.expect_said(&["fifo.cfg", "only once"])?;
     fs::remove_file(&path)?;
     scene.unharmed()
 }
 
 /// Deploy tools remove the release that HAProxy was started from.
 pub(crate) fn directory_gone(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let instance = &stage.instance;
     let release = instance.dir().join("release");
     fs::create_dir(&release)?;
@@ -197,7 +198,7 @@ pub(crate) fn directory_gone(haproxy: &Haproxy) -> Result<()> {
     start.current_dir(&release);
     process::run(start, DEADLINE)?.expect_code(0)?;
     fs::remove_dir(&release)?;
-    stage.instance.write_config(plain("g2"))?;
+    stage.instance.write_config(Config::plain("g2"))?;
     stage.hareload().run()?.expect_code(0)?;
     stage.expect_serving("g2")
 }
@@ -220,8 +221,8 @@ pub(crate) fn asked_for_more(haproxy: &Haproxy) -> Result<()> {
 
 /// What listens in another network namespace can't be handed over from here.
 pub(crate) fn another_network(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, plain("g1"))?;
-    stage.instance.write_config(plain("g2"))?;
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    stage.instance.write_config(Config::plain("g2"))?;
     let command = stage.hareload().command();
     let mut elsewhere = Command::new("unshare");
     elsewhere.arg("-n").arg(command.get_program()).args(command.get_args());
@@ -229,6 +230,6 @@ pub(crate) fn another_network(haproxy: &Haproxy) -> Result<()> {
         elsewhere.env(name, value.unwrap_or_default());
     }
     let result = process::run(elsewhere, DEADLINE)?.expect_code(7)?;
-    said(result, &["another network namespace"])?;
+    result.expect_said(&["another network namespace"])?;
     stage.expect_serving("g1")
 }

@@ -9,13 +9,13 @@ use hareload_testkit::hareload::Hareload;
 use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::stage::{account, timeline};
 
-use crate::scene::{DEADLINE, Scene, plain, said};
+use crate::scene::{DEADLINE, Scene};
 
 /// How many handovers in a row: the first from its own admin socket, the others from the private one.
 const RELOADS: usize = 4;
 
 fn dropping(marker: &str, admin: Admin) -> Config {
-    plain(marker).extra_global("user nobody").admin(admin)
+    Config::plain(marker).extra_global("user nobody").admin(admin)
 }
 
 fn scene(haproxy: &Haproxy, admin: Admin) -> Result<Scene> {
@@ -49,7 +49,7 @@ pub(crate) fn exposed(haproxy: &Haproxy) -> Result<()> {
 pub(crate) fn probe_command_fails(haproxy: &Haproxy) -> Result<()> {
     let scene = scene(haproxy, Admin::ExposesListeners)?;
     let result = without("sys_ptrace", &scene.hareload().args(["--probe", "exec:exit 7"]))?;
-    said(result.expect_code(150)?, &["exec:exit 7", "status 7"])?;
+    result.expect_code(150)?.expect_said(&["exec:exit 7", "status 7"])?;
     scene.unharmed()
 }
 
@@ -58,20 +58,20 @@ pub(crate) fn probe_can_not_be_told(haproxy: &Haproxy) -> Result<()> {
     let scene = scene(haproxy, Admin::ExposesListeners)?;
     let probe = format!("http://{}/", scene.stage.instance.address()?);
     let result = without("sys_ptrace", &scene.hareload().args(["--probe", &probe]))?;
-    said(result.expect_code(150)?, &["can't be seen without CAP_SYS_PTRACE", "exec:"])?;
+    result.expect_code(150)?.expect_said(&["can't be seen without CAP_SYS_PTRACE", "exec:"])?;
     scene.unharmed()
 }
 
 pub(crate) fn not_exposed(haproxy: &Haproxy) -> Result<()> {
     let scene = scene(haproxy, Admin::Plain)?;
     let result = without("sys_ptrace", &scene.hareload())?.expect_code(4)?;
-    said(result, &["can't be seen", "--cap-add SYS_PTRACE", "expose-fd listeners"])?;
+    result.expect_said(&["can't be seen", "--cap-add SYS_PTRACE", "expose-fd listeners"])?;
     scene.unharmed()
 }
 
 pub(crate) fn no_signals(haproxy: &Haproxy) -> Result<()> {
     let scene = scene(haproxy, Admin::ExposesListeners)?;
     let result = without("kill", &scene.hareload())?.expect_code(4)?;
-    said(result, &["may not be sent signals", "CAP_KILL"])?;
+    result.expect_said(&["may not be sent signals", "CAP_KILL"])?;
     scene.unharmed()
 }

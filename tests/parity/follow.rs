@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hareload_testkit::anyhow::{Context, Result, bail, ensure};
-use hareload_testkit::caps::{Caps, Need};
+use hareload_testkit::caps::{Caps, Need, trial_unless};
 use hareload_testkit::haproxies;
 use hareload_testkit::libtest_mimic::Trial;
 use hareload_testkit::process::RunResult;
@@ -55,18 +55,17 @@ pub(crate) fn trials(caps: &Caps, script: Option<PathBuf>) -> Vec<Trial> {
             SCRIPT => script.clone(),
             _ => their_unit(),
         };
-        match (haproxies::of_branch(2, 6), file) {
-            (Some(haproxy), None) => {
-                let what = Path::new(way.from).file_name().unwrap_or_default().to_string_lossy();
-                let name = format!("{name} [skipped: {haproxy} came without the package's {what}]");
-                Trial::test(name, || Err("there is nothing to come from".into())).with_ignored_flag(true)
-            }
-            (Some(haproxy), Some(file)) => caps.trial(&name, &needs, move || {
-                let words = [FOLLOW.as_ref(), way.name.as_ref(), haproxy.path.as_os_str(), file.as_os_str()];
-                outside(&words)?.expect_code(0).map(drop)
-            }),
-            (None, _) => caps.trial(&name, &needs, || bail!("no HAProxy")),
-        }
+        let haproxy = haproxies::of_branch(2, 6);
+        let no_file = || {
+            let what = Path::new(way.from).file_name().unwrap_or_default().to_string_lossy();
+            file.is_none().then(|| format!("the HAProxy came without the package's {what}"))
+        };
+        let missing = caps.missing(&needs).or_else(no_file);
+        trial_unless(missing, &name, move || {
+            let (haproxy, file) = (haproxy.context("no HAProxy")?, file.context("nothing to come from")?);
+            let words = [FOLLOW.as_ref(), way.name.as_ref(), haproxy.path.as_os_str(), file.as_os_str()];
+            outside(&words)?.expect_code(0).map(drop)
+        })
     };
     WAYS.iter().map(one).collect()
 }

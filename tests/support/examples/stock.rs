@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 
 fn reload_under_load(haproxy: &Haproxy, way: Stock, reloads: usize, keep_long: usize) -> Result<()> {
     let config = |generation: usize| {
-        let config = Config::new().frontend(8080).marker(&format!("g{generation}"));
+        let config = Config::plain(&format!("g{generation}"));
         if haproxy.version.at_least(2, 4) { config.idle_close_on_response() } else { config }
     };
     let mut instance = Instance::start(haproxy, config(0))?;

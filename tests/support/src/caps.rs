@@ -112,15 +112,21 @@ impl Caps {
     where
         F: FnOnce() -> Result<()> + Send + 'static,
     {
-        match self.missing(needs) {
-            None => Trial::test(name, move || test().map_err(|error| format!("{error:#}").into())),
-            Some(missing) => {
-                let name = format!("{name} [skipped: {missing}]");
-                Trial::test(name, move || Err(format!("can't run here: {missing}").into()))
-                    .with_ignored_flag(true)
-            }
-        }
+        trial_unless(self.missing(needs), name, test)
     }
+}
+
+/// A test that runs unless something is missing, in words. Where it is, the test is marked ignored, as
+/// [`Caps::trial`] has it.
+pub fn trial_unless<F>(missing: Option<String>, name: &str, test: F) -> Trial
+where
+    F: FnOnce() -> Result<()> + Send + 'static,
+{
+    let Some(missing) = missing else {
+        return Trial::test(name, move || test().map_err(|error| format!("{error:#}").into()));
+    };
+    let name = format!("{name} [skipped: {missing}]");
+    Trial::test(name, move || Err(format!("can't run here: {missing}").into())).with_ignored_flag(true)
 }
 
 /// Tries it on a child: `cat`, whose stdin is a pipe that ends it when it is closed.

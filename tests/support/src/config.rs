@@ -48,6 +48,12 @@ impl Config {
         Config { marker: "g1".to_owned(), ..Config::default() }
     }
 
+    /// One frontend, on port 8080, which answers `marker`.
+    #[must_use]
+    pub fn plain(marker: &str) -> Config {
+        Config::new().frontend(8080).marker(marker)
+    }
+
     /// Listens on a port of 127.0.0.1.
     #[must_use]
     pub fn frontend(self, port: u16) -> Config {

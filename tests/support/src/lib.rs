@@ -22,6 +22,7 @@ pub mod process;
 pub mod report;
 pub mod sockets;
 pub mod stage;
+pub mod suite;
 pub mod waiting;
 
 pub use anyhow;

@@ -44,6 +44,17 @@ impl RunResult {
         }
         bail!("exit code {} instead of {code}\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr)
     }
+
+    /// It has printed each of these words, on stdout or stderr.
+    ///
+    /// # Errors
+    /// With everything that the command printed, if one is missing.
+    pub fn expect_said(&self, words: &[&str]) -> Result<()> {
+        let missing =
+            words.iter().find(|word| !self.stdout.contains(**word) && !self.stderr.contains(**word));
+        let Some(missing) = missing else { return Ok(()) };
+        bail!("not said: {missing:?}\nstdout: {}\nstderr: {}", self.stdout, self.stderr)
+    }
 }
 
 /// A command that runs. Dropped while it runs, it is killed and reaped.

@@ -50,9 +50,8 @@ impl Stage {
     /// # Errors
     /// Those of [`Instance::start`], and when the configuration can't be written.
     pub fn between(binary: impl AsRef<Path>, haproxy: &Haproxy) -> Result<Stage> {
-        let plain = |marker: &str| Config::new().frontend(8080).marker(marker);
-        let mut stage = Stage::start(binary, haproxy, plain("g1"))?;
-        stage.instance.write_config(plain("g2"))?;
+        let mut stage = Stage::start(binary, haproxy, Config::plain("g1"))?;
+        stage.instance.write_config(Config::plain("g2"))?;
         Ok(stage)
     }
 
@@ -124,6 +123,36 @@ impl Stage {
         let answers = pid_at(&self.instance.admin_socket())?;
         ensure!(answers == pid, "the admin socket is answered by {answers}, the pidfile names {pid}");
         Ok(())
+    }
+
+    /// This one serves `g1` as before, alone, and nothing is left of what was tried.
+    ///
+    /// # Errors
+    /// When that has not come true within 20 s, with what is true instead.
+    pub fn expect_unharmed(&self, old: u32) -> Result<()> {
+        self.expect_serving("g1")?;
+        let pid = self.instance.pid()?;
+        ensure!(pid == old, "the pidfile names {pid} instead of {old}");
+        self.instance.wait_only(&[old], SETTLED)?;
+        self.expect_admin()?;
+        self.expect_tidy()
+    }
+
+    /// Every file and directory of its scratch directory, in order.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut found = vec![self.instance.dir().to_owned()];
+        let mut next = 0;
+        while let Some(path) = found.get(next).cloned() {
+            if path.is_dir() {
+                found.extend(fs::read_dir(&path)?.flatten().map(|entry| entry.path()));
+            }
+            next += 1;
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Nothing is left over: no `hareload`, no journal, no file of a generation of which no process lives, and
