@@ -20,8 +20,8 @@ use super::intention::Intention;
 use super::readings::Change;
 use super::records::{self, Records};
 use super::request::{Refused, Request};
-use super::subject;
 use super::ways::Extent;
+use super::{pidfile, sight, subject};
 
 mod generations;
 
@@ -29,7 +29,7 @@ mod generations;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It does; also where it is paused, or in master-worker mode.
+    /// It does; also where it is paused, in master-worker mode, or known by the pidfile and its name alone.
     Running,
     /// It does not, and a pidfile is there.
     Dead,
@@ -122,7 +122,7 @@ pub struct Status {
 /// Whether HAProxy runs, and nothing else.
 pub fn standing(request: &Request) -> Standing {
     match StateDir::look(&request.state_dir) {
-        Ok(state) => of_finding(request, &find::runs(request, &Records::of(&state))).0,
+        Ok(state) => named(request, of_finding(request, &find::runs(request, &Records::of(&state)))).0,
         Err(error) => without_state(&error).0,
     }
 }
@@ -152,6 +152,20 @@ fn of_finding<T>(
             | Refusal::Busy
             | Refusal::Internal => (Standing::Unknown, Some(refused.why.clone())),
         },
+    }
+}
+
+/// One that can't be told about runs if the pidfile names it and it is called HAProxy: that is all that an init script
+/// goes by, and everybody may read it.
+fn named(request: &Request, (standing, why): (Standing, Option<String>)) -> (Standing, Option<String>) {
+    let hidden =
+        || pidfile::named_in(&find::pidfile_of(request)).into_iter().find(|pid| subject::is_hidden(*pid));
+    match hidden().filter(|_| standing == Standing::Unknown) {
+        Some(pid) => {
+            let why = format!("pid {pid}, which the pidfile names; whether it serves can't be seen");
+            (Standing::Running, Some(format!("{why}; {}", sight::MEND)))
+        }
+        None => (standing, why),
     }
 }
 
@@ -220,10 +234,10 @@ impl Looker {
                 "a handover to generation {number} is under way, or was interrupted: `hareload recover` finishes or undoes it"
             )
         }));
-        (status.standing, status.why) = of_finding(request, &found);
+        (status.standing, status.why) = named(request, of_finding(request, &found));
         let Ok(Ok(old)) = found else { return };
         if let Err(refused) = old.seen() {
-            (status.standing, status.why) = (Standing::Unknown, Some(refused.why));
+            (status.standing, status.why) = named(request, (Standing::Unknown, Some(refused.why)));
         }
         status.notes.extend(old.remarks.iter().cloned());
         let held = Held::of("reload", request, state);

@@ -78,19 +78,20 @@ fn running(request: &Request) -> Result<Old, Refused> {
 
 /// A HAProxy may run that we can't look into: then it is not true that none runs.
 pub(super) fn hidden() -> Option<Refused> {
-    // everybody may read the name
-    let is_haproxy = |pid: &u32| {
-        let comm = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), MAX_COMM);
-        comm.is_ok_and(|comm| comm.trim_ascii_end() == b"haproxy")
-    };
-    let is_hidden = |pid: &u32| match Process::open(*pid) {
-        Ok(process) => process.is_veiled(),
-        Err(error) => matches!(error, ProcessError::NoAccess { .. }),
-    };
-    process::all().filter(is_haproxy).find(is_hidden).map(|pid| {
+    process::all().find(|pid| is_hidden(*pid)).map(|pid| {
         let why = format!("a HAProxy runs that can't be looked into: pid {pid}");
         Refused::new(Refusal::Privilege, format!("{why}; {}", sight::MEND))
     })
+}
+
+/// Whether it is a HAProxy, by its name, which everybody may read, and can't be looked into.
+pub(super) fn is_hidden(pid: u32) -> bool {
+    let comm = files::read_bounded(Path::new(&format!("/proc/{pid}/comm")), MAX_COMM);
+    comm.is_ok_and(|comm| comm.trim_ascii_end() == b"haproxy")
+        && match Process::open(pid) {
+            Ok(process) => process.is_veiled(),
+            Err(error) => matches!(error, ProcessError::NoAccess { .. }),
+        }
 }
 
 /// Checks it.
