@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ const BEGINNINGS: [&[&str]; 3] = [&["start"], &["restart"], &["reload", "--start
 const RESTARTS: [&str; 2] = ["restart", "try-restart"];
 
 /// On every version.
-const STARTS: [(&str, Test); 9] = [
+const STARTS: [(&str, Test); 11] = [
     ("start::syntax_error", start_syntax_error),
     ("start::no_listener", start_no_listener),
     ("start::master_worker", start_master_worker),
@@ -40,6 +41,8 @@ const STARTS: [(&str, Test); 9] = [
     ("start::probe_fails", start_probe_fails),
     ("restart::configuration", restart_configuration),
     ("restart::threads_cannot_be_created", restart_threads),
+    ("restart::environment", restart_environment),
+    ("restart::probe_fails", restart_probe_fails),
 ];
 
 /// On one version.
@@ -214,6 +217,30 @@ fn restart_in_vain(haproxy: &Haproxy) -> Result<()> {
     let result = stage.hareload().verb("restart").run()?.expect_code(151)?;
     result.expect_said(&["nobody serves", "already in use"])?;
     nobody(&stage)
+}
+
+/// The next one gets the variables that the stopped one was started with.
+fn restart_environment(haproxy: &Haproxy) -> Result<()> {
+    let stage = stopped(haproxy, Config::plain("g1"))?;
+    let plain = Config::plain("g1").text(&stage.instance.admin_socket(), Path::new("/dev/null"));
+    stage.instance.write_config_text(&plain.replace("127.0.0.1:8080", "\"127.0.0.1:$OWN_PORT\""))?;
+    stage.hareload().env("OWN_PORT", "8080").verb("start").run()?.expect_code(0)?;
+    for verb in RESTARTS {
+        stage.hareload().verb(verb).run()?.expect_code(0)?;
+        stage.expect_serving("g1")?;
+    }
+    Ok(())
+}
+
+/// Nobody else is left who could serve: the new one is kept, and the exit code says that it is not proven.
+fn restart_probe_fails(haproxy: &Haproxy) -> Result<()> {
+    let (stage, _) = running(haproxy, Config::plain("g2"))?;
+    let restart = stage.hareload().verb("restart").args(["--probe", "tcp://127.0.0.1:9"]);
+    let result = restart.run()?.expect_code(154)?;
+    result.expect_said(&["tcp://127.0.0.1:9"])?;
+    stage.expect_serving("g2")?;
+    stage.expect_admin()?;
+    stage.expect_tidy()
 }
 
 fn start_pidfile_of_another(haproxy: &Haproxy) -> Result<()> {

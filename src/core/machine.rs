@@ -175,7 +175,7 @@ impl Machine {
     /// Somebody wants hareload to end: the way back is taken, if there is one that is better than to go on.
     pub(super) fn interrupt(&mut self, now: Duration, signal: i32, actions: &mut Vec<Action>) {
         self.interrupted = Some(signal);
-        if self.has_way_back() && !self.plan.patient {
+        if self.has_way_back() {
             self.undo(now, Cause::Interrupted(signal), Then::End, actions);
         }
     }
@@ -183,7 +183,7 @@ impl Machine {
     /// Whether there is something to go back to: the old one, or nobody, as before a start. Else the new one is all there
     /// is, and is seen through.
     pub(super) fn has_way_back(&self) -> bool {
-        !self.old.gone || self.way() == Some(Way::Start)
+        !self.old.gone || self.way() == Some(Way::Start) && !self.plan.patient
     }
 
     /// When [`Input::Tick`] is due. Every phase but the last has such a time.

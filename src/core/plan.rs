@@ -135,8 +135,8 @@ pub struct Plan {
     pub dwell: Duration,
     /// What to do about the old one afterwards.
     pub drain: Drain,
-    /// An interrupt undoes nothing: it is remembered, and hareload dies of it at the end. For the start of a restart, when
-    /// nobody else is left who could serve.
+    /// Nobody else is left who could serve, as in the start of a restart: one that lives is kept, though it is not proven,
+    /// and an interrupt undoes nothing: it is remembered, and hareload dies of it at the end.
     pub patient: bool,
     /// The deadlines.
     pub limits: Limits,

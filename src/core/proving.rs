@@ -131,7 +131,7 @@ impl Machine {
             Input::PidfileFailed(why) => self.not_committed(now, why, actions),
             Input::NewGone(failure) => {
                 self.new = New::Absent;
-                if self.has_way_back() {
+                if !self.old.gone || self.way() == Some(Way::Start) {
                     actions.push(Action::RestorePidfile);
                 }
                 self.undo(now, Cause::Died(failure), Then::End, actions);

@@ -123,7 +123,7 @@ impl Preparation<'_> {
         let overlay = overlay.render().map_err(|error| before(format!("the private overlay: {error}")))?;
         files::replace_with_mode(&paths.overlay, overlay.as_bytes(), Durability::Volatile, 0o600)
             .map_err(|error| before(error.to_string()))?;
-        let env = self.old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old));
+        let env = self.old.inherited();
         let workdir = self.old.command.workdir.as_ref().map(PathBuf::from);
         let workdir = workdir.filter(|path| path.is_absolute()).or_else(|| self.old.cwd.clone());
         let readings = Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env));

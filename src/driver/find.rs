@@ -12,6 +12,7 @@ use crate::core::input::Refusal;
 use crate::haproxy::argv::CommandLine;
 use crate::os::process::{self, Process};
 
+use super::inheritance::{self, Inherited};
 use super::records::{Listening, Records};
 use super::request::{Refused, Request};
 use super::sight;
@@ -72,6 +73,8 @@ pub struct Old {
     pub unseen: Option<String>,
     /// The admin socket at which it told its sockets, where `/proc` hides them.
     pub told_by: Option<PathBuf>,
+    /// What the next one gets of its environment, if it was asked before it left; else it is asked when that is needed.
+    pub inherited: Option<Inherited>,
     /// It is paused: nobody serves until it is resumed.
     pub paused: bool,
     /// How it was found, if not by the pidfile, and what else is worth telling of it.
@@ -104,9 +107,16 @@ impl Old {
             pidfile,
             unseen: None,
             told_by: None,
+            inherited: None,
             paused: false,
             remarks: Vec::new(),
         }
+    }
+
+    /// What the next one gets of its environment.
+    pub(super) fn inherited(&self) -> Inherited {
+        let ask = || self.processes.first().map(|old| inheritance::of(old));
+        self.inherited.clone().or_else(ask).unwrap_or_default()
     }
 
     /// Refuses one whose sockets can't be seen.

@@ -11,9 +11,11 @@ use crate::haproxy::environment::{Author, is_passed_on};
 use crate::os::privilege;
 use crate::os::process::Process;
 
-/// The variables of `old`'s environment that a program which we start gets, in the form of a command: those that we do
-/// not have ourselves. None if it can't be read.
-pub(super) fn of(old: &Process) -> Vec<(OsString, Option<OsString>)> {
+/// Variables, in the form of a command: their names, and their values, or that they are not to be there.
+pub(super) type Inherited = Vec<(OsString, Option<OsString>)>;
+
+/// The variables of `old`'s environment that a program which we start gets: those that we do not have ourselves. None if it can't be read.
+pub(super) fn of(old: &Process) -> Inherited {
     let author = match old.euid() {
         Ok(euid) if euid == privilege::euid() => Author::Peer,
         _ => Author::Other,

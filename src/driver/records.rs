@@ -20,6 +20,7 @@ use crate::os::files::{self, Durability, FileError, Kept};
 use crate::os::process::Identity;
 use crate::os::state::StateDir;
 
+use super::inheritance::Inherited;
 use super::readings::Readings;
 
 /// No record is larger: the largest is what a generation with 20,000 certificates has read.
@@ -106,6 +107,9 @@ pub struct Restart {
     pub words: Vec<OsString>,
     /// Its working directory.
     pub cwd: Option<PathBuf>,
+    /// What the next one gets of its environment.
+    #[serde(default)]
+    pub inherited: Inherited,
     /// The HAProxy that is to be started.
     pub haproxy: Option<PathBuf>,
     /// What it is to be given with `-f`, without the overlay.

@@ -120,6 +120,7 @@ impl Held<'_> {
             old: before.processes.iter().map(|process| process.identity().clone()).collect(),
             words: words.unwrap_or_default(),
             cwd: before.cwd.clone(),
+            inherited: before.inherited(),
             haproxy: self.request.haproxy.clone().or_else(|| before.executable()),
             configs,
             options: self.request.options.clone(),
@@ -172,7 +173,8 @@ impl Held<'_> {
         let command = CommandLine::parse(&restart.words).unwrap_or_default();
         let processes =
             restart.old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
-        let before = Old { processes, command, cwd: restart.cwd, ..Old::nobody(restart.pidfile) };
+        let (cwd, inherited) = (restart.cwd, Some(restart.inherited));
+        let before = Old { processes, command, cwd, inherited, ..Old::nobody(restart.pidfile) };
         let account = match held.beginning(Some(&before)) {
             Ok(taking) => held.stop_and_start(taking, Vec::new(), manner, None, interrupts).await,
             Err(refused) if serves => return held.refused(refused),

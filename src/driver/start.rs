@@ -87,7 +87,9 @@ impl Held<'_> {
             Chosen { way: Way::Start, source: None, steered: false, reason: "nobody serves".to_owned() };
         let survey = Survey { chosen: vec![chosen], admin: None, version: None };
         let cwd = before.and_then(|before| before.cwd.clone());
-        let old = Rc::new(Old { command, cwd, ..Old::nobody(pidfile) });
+        // It may have left when the next one is started.
+        let inherited = before.map(Old::inherited);
+        let old = Rc::new(Old { command, cwd, inherited, ..Old::nobody(pidfile) });
         let dwell = self.request.dwell.unwrap_or(Duration::ZERO);
         Ok(Taking { old, haproxy, configs, survey, dwell, patient: false })
     }

@@ -11,7 +11,6 @@ use crate::os::state::StateDir;
 
 use super::check::{self, CheckError, CheckRequest, Checked};
 use super::find::{self, Found, Old};
-use super::inheritance;
 use super::records::Records;
 use super::request::{Refused, Request};
 use super::sight;
@@ -40,7 +39,7 @@ pub fn subject(request: &Request) -> Result<CheckRequest, Refused> {
             if subject.configs.is_empty() {
                 subject.configs.clone_from(&old.configs);
             }
-            subject.inherited = old.processes.first().map_or_else(Vec::new, |old| inheritance::of(old));
+            subject.inherited = old.inherited();
             subject.ours = old.named().pids;
             subject.haproxy = old.executable().filter(|path| path.exists()).unwrap_or(subject.haproxy);
             // where a reload starts the new one, which is where relative paths begin

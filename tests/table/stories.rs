@@ -148,6 +148,20 @@ fn how_a_handover_ends_says_why() {
 }
 
 #[test]
+fn the_start_of_a_restart_keeps_one_that_lives_unproven_as_it_is() {
+    let mut machine = Machine::new(Duration::ZERO);
+    let plan = Plan { patient: true, ..crate::handover::plan(&[Way::Start]) };
+    for input in [Input::Planned(plan), Input::Bound, Input::Proved(Step::Live)] {
+        let _ = machine.step(Duration::ZERO, input);
+    }
+    let actions = machine.step(Duration::ZERO, Input::Disproved(Step::Listeners, "why".to_owned()));
+    assert!(actions.contains(&Action::RenamePidfile), "{actions:?}");
+    let actions = machine.step(Duration::ZERO, Input::PidfileRenamed);
+    let Some(Action::Finish(outcome)) = actions.last() else { panic!("no end in {actions:?}") };
+    assert_eq!(outcome.verdict, Verdict::Unproven);
+}
+
+#[test]
 fn the_start_of_a_restart_is_seen_through_whoever_interrupts_it() {
     let mut machine = Machine::new(Duration::ZERO);
     let plan = Plan { patient: true, ..crate::handover::plan(&[Way::Start]) };
