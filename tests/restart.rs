@@ -4,8 +4,9 @@
 //! A client holds the old one while it is to leave, which keeps hareload in between for as long as a test needs.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,7 +31,9 @@ const PATIENCE: &str = "50s";
 const KILLS: u32 = 12;
 const SPAN: Duration = Duration::from_millis(120);
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 12] = [
+    ("the_new_one_serves_while_the_old_one_finishes", serves_while_the_old_one_finishes),
+    ("what_the_old_one_still_holds_is_waited_for", held_by_the_old_one),
     ("killed_and_finished_by_the_guard", killed),
     ("killed_with_its_guard_and_recovered", recovered),
     ("killed_with_its_guard_and_reloaded", reloaded),
@@ -47,25 +50,45 @@ fn main() -> ExitCode {
     Suite::of_this_program().on(&BRANCHES, TESTS).run()
 }
 
-/// A restart from `g1` to `g2` whose old one is kept by a client.
+/// A restart from `g1` to `g2` whose old one is kept by a client, and whose new one does not begin before it may.
 struct Scene {
     stage: Stage,
     restart: Running,
-    _client: TcpStream,
+    client: TcpStream,
 }
 
 impl Scene {
     /// The old one has been told to leave, and has closed its listeners.
     fn between(haproxy: &Haproxy) -> Result<Scene> {
         let stage = Stage::between(HARELOAD, haproxy)?;
+        let (go, waiting) = (stage.instance.dir().join("own-go"), stage.instance.dir().join("own-waiting"));
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *' -sf '*) : >'{}'; until [ -e '{}' ]; do sleep 0.02; done ;; esac\nexec '{}' \"$@\"\n",
+            waiting.display(),
+            go.display(),
+            haproxy.path.display()
+        );
+        let program = stage.instance.dir().join("own-haproxy");
+        fs::write(&program, script)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         let mut client = TcpStream::connect(stage.instance.address()?)?;
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhalf: of a request")?;
-        let restart = stage.hareload().verb("restart").args(["-v", "--drain-timeout", PATIENCE]).spawn()?;
+        let restart = stage.hareload().verb("restart").option("--haproxy", &program);
+        let restart = restart.args(["-v", "--drain-timeout", PATIENCE]).spawn()?;
         let pid = stage.instance.pid()?;
-        until(DEADLINE, "the old one to close its listeners", || {
-            (stage.instance.haproxies() == [pid] && stage.listening().is_empty()).then_some(())
-        })?;
-        Ok(Scene { stage, restart, _client: client })
+        until(DEADLINE, "the new one to wait for the word to begin", || waiting.exists().then_some(()))?;
+        ensure!(stage.instance.haproxies() == [pid] && stage.listening().is_empty(), "somebody listens");
+        Ok(Scene { stage, restart, client })
+    }
+
+    /// The new one may begin.
+    fn go(&self) -> Result<()> {
+        Ok(fs::write(self.stage.instance.dir().join("own-go"), "")?)
+    }
+
+    /// The old one's client goes.
+    fn release(&self) {
+        drop(self.client.shutdown(std::net::Shutdown::Both));
     }
 
     /// The new one serves and is the only one, and nothing says that a restart is under way.
@@ -85,11 +108,42 @@ impl Scene {
     }
 }
 
+/// Whoever restarts does not leave his clients to nobody for as long as the slowest of them takes.
+fn serves_while_the_old_one_finishes(haproxy: &Haproxy) -> Result<()> {
+    let scene = Scene::between(haproxy)?;
+    scene.go()?;
+    scene.stage.expect_serving_beside("g2")?;
+    let mut client = scene.client.try_clone()?;
+    client.write_all(b"\r\n\r\n")?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    ensure!(answer.contains("g1"), "{answer}");
+    let Scene { stage, restart, .. } = scene;
+    restart.wait(DEADLINE)?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)
+}
+
+/// A port that the old one can't let go of before its end: another socket of it is bound there, and does not listen.
+fn held_by_the_old_one(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1").noreuseport())?;
+    stage.instance.write_config(Config::plain("g2").noreuseport())?;
+    let pid = stage.instance.pid()?;
+    stage.instance.signal(pid, Signal::TTOU)?;
+    until(DEADLINE, "it to be paused", || stage.listening().is_empty().then_some(()))?;
+    stage.hareload().verb("restart").run()?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)?;
+    stage.expect_tidy()
+}
+
 fn killed(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy)?;
     scene.stage.instance.signal(scene.restart.pid(), Signal::KILL)?;
     // It gives the old one as long as the restart would have.
-    drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
+    scene.go()?;
+    scene.stage.expect_serving_beside("g2")?;
+    scene.release();
     until(DEADLINE, "the guard to have done its work", || hareloads(&scene.stage).is_empty().then_some(()))?;
     scene.is_finished()?;
     let history = fs::read_to_string(scene.stage.instance.dir().join("history/history.jsonl"))?;
@@ -100,7 +154,8 @@ fn killed(haproxy: &Haproxy) -> Result<()> {
 fn after_all_are_killed(haproxy: &Haproxy, verb: &str, options: &[&str]) -> Result<Scene> {
     let scene = Scene::between(haproxy)?;
     kill_all(&scene.stage, scene.restart.pid())?;
-    drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
+    scene.go()?;
+    scene.release();
     let result = scene.stage.hareload().verb(verb).arg("-v").args(options).run()?;
     result.expect_code(0)?;
     Ok(scene)
@@ -128,7 +183,8 @@ fn stopped(haproxy: &Haproxy) -> Result<()> {
 fn mended(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy)?;
     kill_all(&scene.stage, scene.restart.pid())?;
-    drop(scene._client.try_clone()?.shutdown(std::net::Shutdown::Both));
+    scene.go()?;
+    scene.release();
     let doctor = scene.stage.hareload().verb("doctor");
     doctor.run()?.expect_said(&["a restart was interrupted", "hareload recover"])?;
     doctor.arg("--fix").run()?.expect_said(&["finished the interrupted restart"])?;
@@ -137,8 +193,10 @@ fn mended(haproxy: &Haproxy) -> Result<()> {
 
 /// There is no way back for those who were told to leave: the way on is the shorter one.
 fn told_to_end(haproxy: &Haproxy) -> Result<()> {
-    let Scene { stage, restart, _client } = Scene::between(haproxy)?;
-    stage.instance.signal(restart.pid(), Signal::TERM)?;
+    let scene = Scene::between(haproxy)?;
+    scene.stage.instance.signal(scene.restart.pid(), Signal::TERM)?;
+    scene.go()?;
+    let Scene { stage, restart, client: _client } = scene;
     let result = restart.wait(DEADLINE)?;
     ensure!(result.signal == Some(15), "exit code {}, signal {:?}", result.code, result.signal);
     stage.expect_serving("g2").with_context(|| result.stderr.clone())?;

@@ -91,6 +91,7 @@ pub fn intend(request: &Request) -> Result<Intention, Box<Account>> {
 }
 
 /// What a handover begins with.
+#[derive(Clone)]
 pub(super) struct Taking {
     pub(super) old: Rc<Old>,
     pub(super) haproxy: PathBuf,

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use crate::core::account::Account;
 use crate::core::input::Refusal;
-use crate::core::outcome::{Cause, Rest, Verdict};
-use crate::core::stopping::Manner;
+use crate::core::outcome::{Cause, Verdict};
+use crate::core::stopping::{End, Manner};
 use crate::haproxy::argv::CommandLine;
 use crate::os::files::Room;
-use crate::os::process::Process;
+use crate::os::process::{Identity, Process};
 use crate::os::signals::Interrupts;
 
 use super::check::{self, Level};
@@ -19,6 +19,7 @@ use super::records::Restart;
 use super::recover;
 use super::reload::Taking;
 use super::request::{Refused, Request};
+use super::stop::{Begun, Leaving};
 use super::subject;
 
 /// How much room a start gets, in bytes: a dozen small files, and the list of what it has read.
@@ -81,8 +82,9 @@ impl Held<'_> {
             })
     }
 
-    /// A stop and a start. Once the stop has begun there is no way back: who interrupts it hastens it, and hareload dies of
-    /// the signal when somebody serves again.
+    /// A stop and a start. The start begins when nobody listens any more, while those who leave finish their connections;
+    /// where it fails for what they still hold, it is tried again when they are gone. Once the stop has begun there is no way
+    /// back: who interrupts it hastens it, and hareload dies of the signal when somebody serves again.
     async fn stop_and_start(
         &self,
         taking: Taking,
@@ -91,20 +93,59 @@ impl Held<'_> {
         recovered: Option<&Account>,
         interrupts: &mut Interrupts,
     ) -> Result<Account, Refused> {
-        let mut stopped = self.stop(manner, interrupts).await?;
-        let interrupted = stopped.outcome.interrupted;
-        if interrupted.is_some() {
-            stopped = self.stop(Manner::Now, interrupts).await?;
-        }
-        if stopped.outcome.rest != Rest::Gone {
-            return Ok(stopped);
+        let mut leaving = match self.begin_leaving(manner).await? {
+            Begun::Nobody(_) => return Ok(self.take_over(taking, recovered, interrupts).await),
+            Begun::Leaving(leaving) => leaving,
+        };
+        let mut interrupted = None;
+        let deaf = loop {
+            match leaving.until_deaf(interrupts).await {
+                Some(End::Interrupted(signal)) => {
+                    interrupted = interrupted.or(Some(signal));
+                    leaving.hasten();
+                }
+                end => break end,
+            }
+        };
+        if deaf == Some(End::Stays) {
+            return Ok(self.left(&leaving, End::Stays, interrupted));
         }
         drop(room);
+        let alone = leaving.is_over();
         // Nobody else is left.
-        let taking = Taking { patient: stopped.outcome.verdict == Verdict::Stopped, ..taking };
-        let mut account = self.take_over(taking, recovered, interrupts).await;
+        let taking = Taking { patient: true, ..taking };
+        let mut account = self.take_over(taking.clone(), recovered, interrupts).await;
+        interrupted = interrupted.or(account.outcome.interrupted);
+        let end = self.see_out(&mut leaving, &mut interrupted, interrupts).await;
+        if !account.outcome.verdict.new_serves() && !alone && end == End::Gone {
+            account = self.take_over(taking, recovered, interrupts).await;
+        }
         account.outcome.interrupted = account.outcome.interrupted.or(interrupted);
+        account.notes.extend(stays(&leaving, end));
         Ok(account)
+    }
+
+    /// Until they are gone; who has interrupted hareload, or does now, hastens it.
+    async fn see_out(
+        &self,
+        leaving: &mut Leaving,
+        interrupted: &mut Option<i32>,
+        interrupts: &mut Interrupts,
+    ) -> End {
+        if interrupted.is_some() {
+            leaving.hasten();
+        }
+        let end = loop {
+            match leaving.until_gone(interrupts).await {
+                End::Interrupted(signal) => {
+                    *interrupted = interrupted.or(Some(signal));
+                    leaving.hasten();
+                }
+                end => break end,
+            }
+        };
+        recover::tidy(&self.records);
+        end
     }
 
     /// So that the guard, or the next command, can finish it.
@@ -163,7 +204,7 @@ impl Held<'_> {
             Ok(Found::Old(old))
                 if !old.processes.iter().any(|process| restart.old.iter().any(|known| process.is(known))) =>
             {
-                return held.unchanged(&old);
+                return held.seen_out(&old, &restart.old, manner, interrupts).await;
             }
             // Even one that still serves may have heard that it is to leave.
             Ok(Found::Old(_)) => true,
@@ -181,6 +222,25 @@ impl Held<'_> {
             Err(refused) => Err(refused),
         };
         left_with_nobody(account.unwrap_or_else(|refused| held.refused(refused)))
+    }
+
+    /// Those who were told to leave are seen out.
+    async fn seen_out(
+        &self,
+        new: &Old,
+        old: &[Identity],
+        manner: Manner,
+        interrupts: &mut Interrupts,
+    ) -> Account {
+        let left: Vec<Rc<Process>> =
+            old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+        let mut account = self.unchanged(new);
+        if !left.is_empty() {
+            let mut leaving = self.tell_to_leave(left, None, manner).await;
+            let end = self.see_out(&mut leaving, &mut account.outcome.interrupted, interrupts).await;
+            account.notes.extend(stays(&leaving, end));
+        }
+        account
     }
 
     /// Whether the configuration can be started, as far as can be told without starting it.
@@ -209,6 +269,11 @@ impl Held<'_> {
             .collect();
         Err(Refused::new(Refusal::Configuration, format!("{}; see `hareload check`", errors.join("; "))))
     }
+}
+
+/// Who does not leave, not even killed.
+fn stays(leaving: &Leaving, end: End) -> Option<String> {
+    (end == End::Stays).then(|| format!("pid {} does not leave, though it was killed", leaving.pids()))
 }
 
 /// Of one that was stopped before, what is refused leaves nobody.

@@ -136,6 +136,18 @@ pub(super) fn deaf(wanted: &[Listening]) -> bool {
     })
 }
 
+/// Resolves when none of these listens any more; of one that `/proc` hides only when it is gone.
+pub(super) async fn all_deaf(processes: Vec<Rc<Process>>) {
+    until(|| {
+        processes.iter().all(|process| {
+            !process.is_alive()
+                || sockets::owned_by(process)
+                    .is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
+        })
+    })
+    .await;
+}
+
 /// Says when the old one has closed its listeners for good.
 ///
 /// What one that `/proc` hides has closed can't be seen: it says by itself, through `window`, that it is retired.

@@ -41,7 +41,7 @@ pub struct Chosen {
 }
 
 /// What was found out on the way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Survey {
     /// The ways, the best first.
     pub chosen: Vec<Chosen>,

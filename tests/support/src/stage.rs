@@ -114,6 +114,15 @@ impl Stage {
         Ok(())
     }
 
+    /// Clients are answered as `marker`, whoever finishes his connections beside.
+    ///
+    /// # Errors
+    /// When that has not come true within 20 s.
+    pub fn expect_serving_beside(&self, marker: &str) -> Result<()> {
+        let what = format!("{marker} to answer");
+        until(SETTLED, &what, || (self.instance.serving_generation().ok()? == marker).then_some(()))
+    }
+
     /// Its own admin socket is answered by the one that the pidfile names.
     ///
     /// # Errors
