@@ -17,7 +17,7 @@ use crate::core::plan::{AfterDrain, Drain, Limits};
 use crate::driver::find::{DEFAULT_INSTANCE, usual_pidfile};
 use crate::driver::request::{Probe, Request};
 use crate::haproxy::argv;
-use crate::os::state;
+use crate::os::{files, state};
 
 use distribution::Distribution;
 pub(super) use place::{NoPlace, Purpose};
@@ -56,28 +56,36 @@ pub(super) struct Settings {
 
 /// Resolves the settings of a command for this purpose.
 pub(super) fn resolve(purpose: Purpose, args: &Asked, matches: &ArgMatches) -> anyhow::Result<Settings> {
-    resolve_with(Distribution::read, purpose, args, matches)
+    let strictly = Reading { file: file::read, distribution: Distribution::read };
+    resolve_with(&strictly, purpose, args, matches)
 }
 
-/// The same for a command that starts nothing: how HAProxy is started does not matter to it, and a distribution's file that
-/// can't be understood is left out, with a warning.
+/// The same for a command that starts nothing: how HAProxy is started does not matter to it, and what can't be understood of
+/// the settings file or of the distribution's is left out, with a warning.
 pub(super) fn resolve_leniently(
     purpose: Purpose,
     args: &Asked,
     matches: &ArgMatches,
 ) -> anyhow::Result<Settings> {
-    resolve_with(Distribution::read_leniently, purpose, args, matches)
+    let leniently = Reading { file: file::read_leniently, distribution: Distribution::read_leniently };
+    resolve_with(&leniently, purpose, args, matches)
+}
+
+/// How files are read.
+struct Reading {
+    file: fn(Option<&Path>) -> anyhow::Result<(PathBuf, file::File)>,
+    distribution: fn(Option<PathBuf>, &str) -> anyhow::Result<Distribution>,
 }
 
 fn resolve_with(
-    read: fn(Option<PathBuf>, &str) -> anyhow::Result<Distribution>,
+    reading: &Reading,
     purpose: Purpose,
     args: &Asked,
     matches: &ArgMatches,
 ) -> anyhow::Result<Settings> {
     let target = &args.target;
     let place = &target.place;
-    let (path, file) = file::read(place.settings.as_deref())?;
+    let (path, file) = (reading.file)(place.settings.as_deref())?;
     let mut list = Listing { matches, file: path, listed: Vec::new(), no_place: None };
     argv::validate_extra(&args.extra).context("options for HAProxy")?;
 
@@ -93,7 +101,7 @@ fn resolve_with(
         None => list.place(place::HISTORY, purpose, &instance)?,
     };
     let named = list.optional("defaults-file", target.defaults_file.clone(), file.defaults_file);
-    let distribution = read(named, &instance)?;
+    let distribution = (reading.distribution)(named, &instance)?;
     if let Some(path) = distribution.found() {
         list.add("defaults-file", path.shown(), "default".to_owned());
     }
@@ -116,7 +124,7 @@ fn resolve_with(
     let typed = matches.try_get_raw("probe").ok().flatten();
     let typed: Option<Vec<String>> =
         typed.map(|raw| raw.map(|text| text.to_string_lossy().into_owned()).collect());
-    let named = (!file.probe.is_empty()).then_some(file.probe);
+    let named = (!file.probe.is_empty()).then(|| file.probe.into_iter().map(|text| text.0).collect());
     let probes = list.pick("probe", typed, named, Vec::new);
     let probes: Vec<Probe> =
         probes.iter().map(|text| probe(text).map_err(anyhow::Error::msg)).collect::<anyhow::Result<_>>()?;
@@ -150,12 +158,18 @@ fn resolve_with(
     };
     let request = Request {
         instance,
-        state_dir: std::path::absolute(state_dir)?,
-        history_dir: std::path::absolute(history_dir)?,
+        state_dir: files::settled(&state_dir).context("state-dir")?,
+        history_dir: files::settled(&history_dir).context("history-dir")?,
         haproxy: haproxy.map(|path| program(&path)).transpose()?,
-        configs: configs.unwrap_or_default().iter().map(std::path::absolute).collect::<Result<_, _>>()?,
-        pidfile: Some(std::path::absolute(pidfile)?),
+        configs: configs
+            .unwrap_or_default()
+            .iter()
+            .map(std::path::absolute)
+            .collect::<Result<_, _>>()
+            .context("config")?,
+        pidfile: Some(std::path::absolute(pidfile).context("pidfile")?),
         options,
+        exported: distribution.exported(),
         extra: args.extra.clone(),
         way: way.way(),
         dwell,

@@ -26,6 +26,13 @@ pub(super) fn of(old: &Process) -> Inherited {
         .collect()
 }
 
+/// The same with these variables, whatever it would inherit.
+pub(super) fn with(mut inherited: Inherited, exported: &[(OsString, OsString)]) -> Inherited {
+    inherited.retain(|(name, _)| !exported.iter().any(|(known, _)| known == name));
+    inherited.extend(exported.iter().map(|(name, value)| (name.clone(), Some(value.clone()))));
+    inherited
+}
+
 /// What a program gets that we start with these changes to our own environment: `haproxy -c`, and the next one.
 pub(super) fn environment(changes: &[(OsString, Option<OsString>)]) -> Environment {
     let mut variables: BTreeMap<OsString, OsString> = std::env::vars_os().collect();

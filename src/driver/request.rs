@@ -46,6 +46,8 @@ pub struct Request {
     pub pidfile: Option<PathBuf>,
     /// What the next one is given in place of the options of the running one; theirs if `None`.
     pub options: Option<Vec<OsString>>,
+    /// Variables that HAProxy is started with, whatever it would inherit.
+    pub exported: Vec<(OsString, OsString)>,
     /// What goes to HAProxy as it is.
     pub extra: Vec<OsString>,
     /// The way to hand over; `None` is `auto`.

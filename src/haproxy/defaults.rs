@@ -7,6 +7,7 @@
 
 mod assignments;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,9 @@ pub const CONFIG: &str = "/etc/haproxy/haproxy.cfg";
 
 const EXCERPT: usize = 60;
 
+/// What stands for a `#` while words are split: a character for private use.
+const HASH: &str = "\u{e000}";
+
 /// What the file says; what it does not say is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Defaults {
@@ -36,6 +40,8 @@ pub struct Defaults {
     /// `EXTRAOPTS`, or Fedora's `OPTIONS`: what HAProxy is given beside what hareload gives it itself. `-x`, `-S` and
     /// `-D` are left out: hareload sees to the sockets, and takes the place of a master.
     pub options: Option<Vec<OsString>>,
+    /// What was exported: HAProxy gets these variables, and its configuration may use them.
+    pub exported: Vec<(OsString, OsString)>,
 }
 
 /// Why the file can't be used.
@@ -55,7 +61,7 @@ pub enum DefaultsError {
         value: String,
     },
     /// The options are no list of words.
-    #[error("line {line}: {key}: a quote in the options is not closed, or a word of them begins with `#`")]
+    #[error("line {line}: {key}: a quote in the options is not closed")]
     Quotes {
         /// The line, from 1.
         line: usize,
@@ -103,6 +109,7 @@ impl Defaults {
             haproxy: path(&["HAPROXY"])?,
             pidfile: path(&["PIDFILE"])?,
             options: None,
+            exported: exported(&assignments),
         };
         let config = path(&["CONFIG", "CONFIG_FILE"])?;
         let directory = path(&["CFGDIR"])?;
@@ -121,6 +128,15 @@ impl Defaults {
         }
         Ok(defaults)
     }
+}
+
+/// The variables that HAProxy gets, with their last values: a name that was exported once stays so.
+fn exported(assignments: &[Assignment]) -> Vec<(OsString, OsString)> {
+    let names: BTreeSet<&str> =
+        assignments.iter().filter(|one| one.exported).map(|one| one.key.as_str()).collect();
+    let last = |name: &&str| assignments.iter().rev().find(|one| one.key == **name);
+    let found = names.iter().filter_map(last);
+    found.map(|one| (OsString::from(&one.key), OsString::from(&one.value))).collect()
 }
 
 /// The words of a value are UTF-8, and stay so.
@@ -142,10 +158,11 @@ fn absolute(assignment: &Assignment) -> Result<PathBuf, DefaultsError> {
 
 fn options(assignment: &Assignment) -> Result<CommandLine, DefaultsError> {
     let (line, key) = (assignment.line, assignment.key.clone());
-    // The splitter takes a word that begins so for a comment, which it is not in the value of a variable.
-    let comment = assignment.value.split_whitespace().any(|word| word.starts_with('#'));
-    let words = if comment { None } else { shlex::split(&assignment.value) };
-    let Some(words) = words else { return Err(DefaultsError::Quotes { line, key }) };
+    // The splitter takes a word that begins with `#` for a comment, which it is not in the value of a variable.
+    let Some(words) = shlex::split(&assignment.value.replace('#', HASH)) else {
+        return Err(DefaultsError::Quotes { line, key });
+    };
+    let words = words.into_iter().map(|word| word.replace(HASH, "#"));
     let argv: Vec<OsString> = ["haproxy".to_owned()].into_iter().chain(words).map(OsString::from).collect();
     let command = CommandLine::parse(&argv).map_err(|wrong| DefaultsError::Options {
         line,
@@ -214,7 +231,8 @@ mod tests {
     #[test]
     fn options_that_are_empty_are_said_nevertheless() {
         assert_eq!(read("EXTRAOPTS='-L a#b'\n").options, words("-L a#b"));
-        assert!(refused("EXTRAOPTS='-dr #b'").contains("begins with `#`"));
+        assert_eq!(read("EXTRAOPTS=\"-L 'a #b'\"\n").options, Some(vec!["-L".into(), "a #b".into()]));
+        assert!(refused("EXTRAOPTS='-dr #b'").contains("#b"));
         assert_eq!(read("EXTRAOPTS=\n").options, Some(Vec::new()));
         assert_eq!(read("EXTRAOPTS=-dr\nEXTRAOPTS=\"\"\n").options, Some(Vec::new()), "the last one counts");
     }

@@ -105,6 +105,22 @@ pub enum Durability {
     Volatile,
 }
 
+/// A path in the one way that it is written in: absolute, and seen through the links of all directories that are there but the
+/// last name's, which may be one itself.
+pub fn settled(path: &Path) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    let mut missing = Vec::new();
+    let mut there = path.as_path();
+    while let (Some(parent), Some(name)) = (there.parent(), there.file_name()) {
+        missing.push(name);
+        there = parent;
+        if let Ok(known) = there.canonicalize() {
+            return Ok(missing.iter().rev().fold(known, |path, name| path.join(name)));
+        }
+    }
+    Ok(path)
+}
+
 /// Whether it is a FIFO: a named one, or a pipe below `/dev/fd`. Symbolic links are followed.
 pub fn is_fifo(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())

@@ -78,6 +78,10 @@ impl Distribution {
         self.with_origin(self.said.options.clone())
     }
 
+    pub(super) fn exported(&self) -> Vec<(OsString, OsString)> {
+        self.said.exported.clone()
+    }
+
     fn with_origin<T>(&self, value: Option<T>) -> Option<(T, String)> {
         value.map(|value| (value, self.path.display().to_string()))
     }

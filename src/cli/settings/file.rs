@@ -2,13 +2,15 @@
 //!
 //! What a key means is the help of the option of the same name. Called by the settings, and by the man page.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::cli::options::{Form, WayWord, duration};
+use crate::cli::options::{Form, WayWord, duration, probe};
+use crate::cli::output;
 use crate::os::files::{self, FileError};
 
 /// Where the settings are, unless `--settings` says otherwise.
@@ -53,7 +55,7 @@ pub(super) struct File {
     pub(super) output: Option<Form>,
     pub(super) handover: Option<WayWord>,
     pub(super) trial: Option<Text>,
-    pub(super) probe: Vec<String>,
+    pub(super) probe: Vec<ProbeText>,
     pub(super) settle: Option<Text>,
     pub(super) ready_timeout: Option<Text>,
     pub(super) wait: Option<bool>,
@@ -74,6 +76,19 @@ impl TryFrom<String> for Text {
     }
 }
 
+/// A probe in the settings file, as it is typed.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct ProbeText(pub(super) String);
+
+impl TryFrom<String> for ProbeText {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ProbeText, String> {
+        probe(&text).map(|_| ProbeText(text))
+    }
+}
+
 /// Reads the file that is named, or else the usual one if it is there.
 pub(super) fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
     let path = named.map_or_else(|| PATH.into(), Path::to_owned);
@@ -83,6 +98,41 @@ pub(super) fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
         Err(error) => return Err(error).context("settings file"),
     };
     let file = toml::from_slice(&text).with_context(|| format!("settings file {}", path.display()))?;
+    Ok((path, file))
+}
+
+/// The same; what can't be understood of it is left out, with a warning: key by key, or all of it where it is not even TOML.
+pub(super) fn read_leniently(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
+    let path = named.map_or_else(|| PATH.into(), Path::to_owned);
+    let left_out = |what: &str, why: &dyn Display| {
+        let path = path.display();
+        output::aside(&format!("hareload: warning: settings file {path}: {what} is left out: {why}"))
+    };
+    let text = match files::read_bounded_or_null(&path, MAX_BYTES) {
+        Ok(text) => text,
+        Err(FileError::Missing { .. }) if named.is_none() => Vec::new(),
+        Err(error) => {
+            left_out("all of it", &error)?;
+            Vec::new()
+        }
+    };
+    let mut known = match toml::from_slice::<toml::Table>(&text) {
+        Ok(table) => table,
+        Err(error) => {
+            left_out("all of it", &error.message())?;
+            toml::Table::new()
+        }
+    };
+    let keys: Vec<String> = known.keys().cloned().collect();
+    for key in keys {
+        let alone: toml::Table =
+            known.get_key_value(&key).map(|(key, value)| (key.clone(), value.clone())).into_iter().collect();
+        if let Err(error) = File::deserialize(alone) {
+            left_out(&key, &error.message())?;
+            known.remove(&key);
+        }
+    }
+    let file = File::deserialize(known).with_context(|| format!("settings file {}", path.display()))?;
     Ok((path, file))
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Assignment {
     pub(super) key: String,
     /// Without its quotes.
     pub(super) value: String,
+    /// Whether those who are started get it too.
+    pub(super) exported: bool,
 }
 
 /// Why a line is none of these.
@@ -133,7 +135,8 @@ impl Reader<'_> {
         }
         let line = self.line;
         let strange = AssignmentError::NotAssignment { line, text: self.shown() };
-        if let Some(rest) = self.rest.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t'])) {
+        let export = self.rest.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
+        if let Some(rest) = export {
             self.rest = rest;
             self.skip(blank);
         }
@@ -149,7 +152,7 @@ impl Reader<'_> {
         if !ends {
             return Err(AssignmentError::Trailing { line: self.line, key, text: self.shown() });
         }
-        Ok(Some(Assignment { line, key, value }))
+        Ok(Some(Assignment { line, key, value, exported: export.is_some() }))
     }
 
     /// One word of a shell: pieces with and without quotes, up to a blank.
