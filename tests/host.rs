@@ -4,9 +4,11 @@
 #![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
 use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use hareload_testkit::Signal;
@@ -14,10 +16,10 @@ use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
-use hareload_testkit::process;
 use hareload_testkit::stage::{Stage, account};
 use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
+use hareload_testkit::{process, sockets, tempfile};
 use serde_json::json;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -25,7 +27,8 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-const TESTS: [(&str, Test); 13] = [
+const TESTS: [(&str, Test); 14] = [
+    ("strangers::an_impostor_is_not_believed", impostor_is_not_believed),
     ("pidfile::a_dangling_link", pidfile_dangling),
     ("pidfile::no_directory", pidfile_no_directory),
     ("pidfile::read_only", pidfile_read_only),
@@ -42,8 +45,56 @@ const TESTS: [(&str, Test); 13] = [
 ];
 
 fn main() -> ExitCode {
+    if let Some(address) = std::env::var_os(IMPOSTOR) {
+        return impostor(&address.to_string_lossy());
+    }
     let large: [(_, Test); 1] = [("memory::many_backends", many_backends)];
     Suite::of_this_program().on(&[(2, 6)], TESTS).on(&[(3, 2)], large).run()
+}
+
+// Strangers.
+
+/// With this variable the program listens at the address that it names, under the name that it was given, until its stdin
+/// ends.
+const IMPOSTOR: &str = "HARELOAD_TEST_IMPOSTOR";
+
+fn impostor(address: &str) -> ExitCode {
+    let Ok(_listener) = TcpListener::bind(address) else { return ExitCode::FAILURE };
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    ExitCode::SUCCESS
+}
+
+/// Anybody can start a program that is called haproxy, with the words of the real one.
+fn impostor_is_not_believed(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::between(HARELOAD, haproxy)?;
+    stage.hareload().verb("stop").run()?.expect_code(0)?;
+    let room = tempfile::TempDir::new()?;
+    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
+    let program = room.path().join("haproxy");
+    fs::copy(std::env::current_exe()?, &program)?;
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+    command.arg("-f").arg(stage.instance.config_path()).arg("-p").arg(stage.instance.pidfile_path());
+    command.env(IMPOSTOR, "127.0.0.1:8099").current_dir("/");
+    let mut impostor = command.stdin(Stdio::piped()).spawn()?;
+    let listens = || sockets::listening(impostor.id()).is_ok_and(|held| !held.is_empty()).then_some(());
+    until(DEADLINE, "the impostor to listen", listens)?;
+    let believed = |code: i32| -> Result<()> {
+        stage.hareload().run()?.expect_code(7)?;
+        let check = Hareload::new(HARELOAD).verb("check").option("-p", stage.instance.pidfile_path());
+        check.run()?.expect_code(7)?;
+        stage.hareload().verb("start").run()?.expect_code(code).map(drop)
+    };
+    believed(0)?;
+    stage.expect_serving_beside("g2")?;
+    stage.hareload().verb("stop").args(["--now"]).run()?.expect_code(0)?;
+    // Its pid was given to it, and was another's before.
+    fs::write(stage.instance.pidfile_path(), format!("{}\n", impostor.id()))?;
+    believed(2)?;
+    ensure!(impostor.try_wait()?.is_none(), "it was ended");
+    drop(impostor.stdin.take());
+    let _ = impostor.wait();
+    Ok(())
 }
 
 // Without touching anything.

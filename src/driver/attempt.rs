@@ -69,6 +69,8 @@ pub(super) struct Preparation<'a> {
     pub(super) configs: &'a [PathBuf],
     /// What the user adds.
     pub(super) extra: &'a [OsString],
+    /// The variables that it gets.
+    pub(super) exported: &'a [(OsString, OsString)],
     /// `hard-stop-after` of the new generation.
     pub(super) hard_stop_after: Option<Duration>,
     /// Where things are written down.
@@ -123,7 +125,7 @@ impl Preparation<'_> {
         let overlay = overlay.render().map_err(|error| before(format!("the private overlay: {error}")))?;
         files::replace_with_mode(&paths.overlay, overlay.as_bytes(), Durability::Volatile, 0o600)
             .map_err(|error| before(error.to_string()))?;
-        let env = self.old.inherited();
+        let env = inheritance::with(self.old.inherited(), self.exported);
         let workdir = self.old.command.workdir.as_ref().map(PathBuf::from);
         let workdir = workdir.filter(|path| path.is_absolute()).or_else(|| self.old.cwd.clone());
         let readings = Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env));
@@ -181,6 +183,9 @@ impl Preparation<'_> {
             signal_to: herald.pid(),
         };
         attempt.herald = Some(herald);
+        // Written down with the next stage.
+        attempt.journal.words =
+            [self.haproxy.as_os_str().to_owned()].into_iter().chain(launch.args()).collect();
         let command =
             Command { args: launch.args(), cwd: self.old.cwd.clone(), env, ..Command::new(self.haproxy) };
         let spawned = spawn::spawn(&command).map_err(|error| match error {
@@ -222,6 +227,7 @@ impl Preparation<'_> {
             kept: Vec::new(),
             configs: self.configs.to_vec(),
             cwd: self.old.cwd.clone(),
+            words: Vec::new(),
             unix: self.old.unix.clone(),
             steered: chosen.steered,
             stage: Stage::Forward,

@@ -22,8 +22,8 @@ mod looking;
 mod seen;
 
 use looking::Looking;
-pub(super) use seen::{Posture, posture, same_network};
-use seen::{absolute, command_of, same_file};
+pub(super) use seen::{Posture, command_of, is_here, posture};
+use seen::{absolute, same_file};
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
@@ -41,7 +41,7 @@ pub fn usual_pidfile(instance: &str) -> PathBuf {
 }
 
 /// Where one is that can't be meant, since it listens elsewhere.
-pub(super) const ELSEWHERE: &str = "in another network namespace";
+pub(super) const ELSEWHERE: &str = "in another network or pid namespace, as in a container";
 
 /// What is said where no HAProxy at all is found.
 const NOBODY: &str = "no HAProxy listens here";
@@ -204,7 +204,8 @@ pub(super) fn of_pidfile(request: &Request, records: &Records<'_>) -> Vec<Rc<Pro
     let with_pidfile = |process: &Process| {
         let command = command_of(process);
         let own = command.and_then(|command| command.pidfile).map(|path| absolute(process, path));
-        looking.is_haproxy(process) && own.is_some_and(|own| same_file(&own, &pidfile))
+        let same = own.is_some_and(|own| same_file(&own, &pidfile));
+        looking.is_haproxy(process) && same && is_here(process) && looking.may_be_told(process)
     };
     process::all()
         .filter_map(|pid| Process::open(pid).ok())

@@ -16,7 +16,7 @@ use crate::haproxy::argv::CommandLine;
 use crate::os::privilege;
 use crate::os::process::{self, Process};
 
-use super::pidfile;
+use super::{find, pidfile};
 
 /// How long one that is ending may take: it does what the kernel has to do, unless that holds it in the middle of
 /// something.
@@ -57,6 +57,7 @@ impl Members {
                 && let Ok(process) = Process::open(pid)
                 && self.is_marked(&process)
                 && self.is_one_of_us(&process)
+                && find::is_here(&process)
             {
                 self.known.borrow_mut().push(Rc::new(process));
             }

@@ -12,7 +12,7 @@ use crate::os::files::{self, Durability};
 use crate::os::host::{self, Directory};
 use crate::os::process::{Process, ProcessError};
 
-use super::find::{self, Old, Posture, same_network};
+use super::find::{self, Old, Posture, is_here};
 use super::request::{Refused, Request};
 
 /// Whom a pidfile names; nobody if it can't be read, or is none.
@@ -65,7 +65,7 @@ pub(super) fn replaceable(path: &Path) -> Result<(), Refused> {
 /// goes by the pidfile would signal another one.
 pub(super) fn is_free(path: &Path, own: Option<&Old>, request: &Request) -> Result<(), Refused> {
     let is_ours = |pid: u32| own.is_some_and(|own| own.is_member(pid));
-    let serves = |process: &Process| !same_network(process) || find::posture(process) != Posture::Deaf;
+    let serves = |process: &Process| !is_here(process) || find::posture(process) != Posture::Deaf;
     let other = named_in(path)
         .into_iter()
         .filter(|pid| !is_ours(*pid))
@@ -99,7 +99,11 @@ pub(super) fn forget_stale(path: &Path, request: &Request) -> Option<String> {
 /// Whether it runs a program that is called as HAProxy is, or as the one that was asked for.
 pub(super) fn is_haproxy(process: &Process, request: &Request) -> bool {
     let exe = &process.identity().exe;
-    let is_called_so = |name: &OsStr| name.as_encoded_bytes().starts_with(b"haproxy");
+    // Others are called haproxy-something too: an exporter, an API.
+    let is_called_so = |name: &OsStr| {
+        name == "haproxy"
+            || name.as_encoded_bytes().starts_with(b"haproxy") && find::command_of(process).is_some()
+    };
     let is_asked_for = |asked: &PathBuf| {
         asked.file_name() == exe.file_name() || asked.canonicalize().is_ok_and(|asked| asked == *exe)
     };

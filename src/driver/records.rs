@@ -17,7 +17,7 @@ use crate::core::account::Account;
 use crate::core::action::Stage;
 use crate::core::plan::Way;
 use crate::os::files::{self, Durability, FileError, Kept};
-use crate::os::process::Identity;
+use crate::os::process::{Identity, Process};
 use crate::os::state::StateDir;
 
 use super::inheritance::Inherited;
@@ -37,6 +37,9 @@ pub struct Generation {
     pub configs: Vec<PathBuf>,
     /// Its working directory.
     pub cwd: Option<PathBuf>,
+    /// Its command line, as it was given: it could overwrite what `/proc` shows of it.
+    #[serde(default)]
+    pub words: Vec<OsString>,
     /// The boot that it belongs to.
     pub boot: String,
     /// The pidfile that names it.
@@ -85,6 +88,9 @@ pub struct Journal {
     pub configs: Vec<PathBuf>,
     /// Its working directory.
     pub cwd: Option<PathBuf>,
+    /// The new one's command line, once it was given.
+    #[serde(default)]
+    pub words: Vec<OsString>,
     /// The old one's unix sockets, of which second names may exist that `kept` does not list yet.
     #[serde(default)]
     pub unix: Vec<PathBuf>,
@@ -218,6 +224,13 @@ impl<'a> Records<'a> {
     /// The generation that serves, as far as we wrote it down.
     pub fn current(&self) -> Option<Generation> {
         self.read("current.json")
+    }
+
+    /// The command line of one of those who serve, as we gave it.
+    pub fn words_of(&self, process: &Process) -> Option<Vec<OsString>> {
+        let current = self.current()?;
+        let known = current.processes.iter().any(|known| process.is(known));
+        (known && !current.words.is_empty()).then_some(current.words)
     }
 
     /// Writes down who serves.

@@ -120,6 +120,9 @@ impl Held<'_> {
         if !account.outcome.verdict.new_serves() && !alone && end == End::Gone {
             account = self.take_over(taking, recovered, interrupts).await;
         }
+        if !account.outcome.verdict.new_serves() && end == End::Gone {
+            self.forget_all();
+        }
         account.outcome.interrupted = account.outcome.interrupted.or(interrupted);
         account.notes.extend(stays(&leaving, end));
         Ok(account)
@@ -150,7 +153,9 @@ impl Held<'_> {
 
     /// So that the guard, or the next command, can finish it.
     fn write_down(&self, before: &Old, manner: Manner) -> Result<(), Refused> {
-        let words = before.processes.first().and_then(|process| process.cmdline().ok());
+        let words_of =
+            |process: &Rc<Process>| self.records.words_of(process).or_else(|| process.cmdline().ok());
+        let words = before.processes.first().and_then(words_of);
         let configs = if self.request.configs.is_empty() {
             before.configs.clone()
         } else {

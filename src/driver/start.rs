@@ -9,7 +9,7 @@ use crate::core::input::Refusal;
 use crate::core::plan::Way;
 use crate::haproxy::argv::CommandLine;
 
-use super::find::{self, Found, Old};
+use super::find::{self, DEFAULT_INSTANCE, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::pidfile;
 use super::recover;
@@ -67,6 +67,11 @@ impl Held<'_> {
         self.overlay()?;
         let configs = match (self.request.configs.as_slice(), before) {
             ([], Some(before)) if !before.configs.is_empty() => before.configs.clone(),
+            // Two instances never run the same.
+            ([], _) if self.request.instance != DEFAULT_INSTANCE => {
+                let why = format!("instance {}: name its configuration with --config", self.request.instance);
+                return Err(Refused::new(Refusal::Usage, why));
+            }
             ([], _) => vec![PathBuf::from(DEFAULT_CONFIG)],
             (configs, _) => configs.to_vec(),
         };

@@ -85,11 +85,16 @@ impl Held<'_> {
             end = End::Gone;
         }
         if end == End::Gone {
-            pidfile::forget_stale(&find::pidfile_of(self.request), self.request);
-            self.records.forget_current();
-            recover::tidy(&self.records);
+            self.forget_all();
         }
         Ok(self.left(&leaving, end, interrupted))
+    }
+
+    /// Nobody is left: nor is what names them.
+    pub(super) fn forget_all(&self) {
+        pidfile::forget_stale(&find::pidfile_of(self.request), self.request);
+        self.records.forget_current();
+        recover::tidy(&self.records);
     }
 
     /// What has come of those who were to leave.

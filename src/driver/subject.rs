@@ -11,6 +11,7 @@ use crate::os::state::StateDir;
 
 use super::check::{self, CheckError, CheckRequest, Checked};
 use super::find::{self, Found, Old};
+use super::inheritance;
 use super::records::Records;
 use super::request::{Refused, Request};
 use super::sight;
@@ -50,6 +51,7 @@ pub fn subject(request: &Request) -> Result<CheckRequest, Refused> {
         Err(refused) if subject.configs.is_empty() => return Err(refused),
         Err(_) => {}
     }
+    subject.inherited = inheritance::with(subject.inherited, &request.exported);
     if subject.configs.is_empty() {
         return Err(Refused::new(Refusal::Usage, "the running HAProxy has no configuration of its own"));
     }

@@ -197,6 +197,16 @@ impl Process {
         self.while_alive(|pid| Ok(std::fs::metadata(format!("/proc/{pid}/ns/net"))?.ino()))
     }
 
+    /// The inode of its pid namespace. Needs ptrace rights.
+    pub fn pid_namespace(&self) -> io::Result<u64> {
+        self.while_alive(|pid| Ok(std::fs::metadata(format!("/proc/{pid}/ns/pid"))?.ino()))
+    }
+
+    /// The user that has made the socket that its descriptor `fd` is: fsuid at that time.
+    pub fn maker_of(&self, fd: i32) -> Option<u32> {
+        self.while_alive(|pid| Ok(std::fs::metadata(format!("/proc/{pid}/fd/{fd}"))?.uid())).ok()
+    }
+
     /// Its short name, of at most 15 bytes; it can set it itself, so it proves nothing.
     pub fn comm(&self) -> io::Result<String> {
         self.while_alive(scan::comm)

@@ -230,6 +230,6 @@ pub(crate) fn another_network(haproxy: &Haproxy) -> Result<()> {
         elsewhere.env(name, value.unwrap_or_default());
     }
     let result = process::run(elsewhere, DEADLINE)?.expect_code(7)?;
-    result.expect_said(&["another network namespace"])?;
+    result.expect_said(&["another network"])?;
     stage.expect_serving("g1")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Area, Diagnosis, Level, Patient};
 use crate::core::input::Refusal;
-use crate::driver::find::{self, Found, same_network};
+use crate::driver::find::{self, Found, is_here};
 use crate::driver::pidfile::named_in;
 use crate::driver::status::{Role, Row};
 use crate::haproxy::argv::Mode;
@@ -57,8 +57,8 @@ fn nobody(patient: &Patient<'_>, why: &str) -> Vec<Diagnosis> {
 fn named_elsewhere(patient: &Patient<'_>) -> Option<Diagnosis> {
     let pid = named_in(&patient.pidfile)
         .into_iter()
-        .find(|pid| Process::open(*pid).is_ok_and(|process| !same_network(&process)))?;
-    let what = format!("pid {pid} serves in another network namespace than this shell's");
+        .find(|pid| Process::open(*pid).is_ok_and(|process| !is_here(&process)))?;
+    let what = format!("pid {pid} serves in another network or pid namespace than this shell's");
     let why = "its listeners can't be seen or handed over from here: a reload is refused";
     let mend = format!("nsenter -t {pid} -n hareload doctor, and the same for a reload; or in its container");
     Some(error("other-network", &what, why).mend(mend))
@@ -68,13 +68,13 @@ fn named_elsewhere(patient: &Patient<'_>) -> Option<Diagnosis> {
 fn others_elsewhere() -> Option<Diagnosis> {
     let pids: Vec<String> = process::called(OsStr::new("haproxy"))
         .filter_map(|(pid, _)| Process::open(pid).ok())
-        .filter(|process| !same_network(process))
+        .filter(|process| !is_here(process))
         .map(|process| process.pid().to_string())
         .take(MOST_NAMED)
         .collect();
     let first = pids.first()?;
     let what = format!(
-        "in another network namespace than this shell's there are HAProxies: pid {}",
+        "in another network or pid namespace than this shell's there are HAProxies: pid {}",
         pids.join(", ")
     );
     let why = "their listeners can't be seen or handed over from here";

@@ -26,7 +26,12 @@ impl Looking<'_> {
         let Some(first) = processes.first() else {
             return Err(Refused::new(Refusal::NotRunning, "no HAProxy runs"));
         };
-        let line = first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
+        let current = self.records.current();
+        let recorded = current.filter(|current| current.processes.iter().any(|known| first.is(known)));
+        let line = match self.records.words_of(first) {
+            Some(words) => words,
+            None => first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?,
+        };
         let mut command = CommandLine::parse(&line).map_err(|error| {
             let pid = first.pid();
             Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
@@ -45,8 +50,6 @@ impl Looking<'_> {
                 ),
             ));
         }
-        let current = self.records.current();
-        let recorded = current.filter(|current| current.processes.iter().any(|known| first.is(known)));
         let started = match &recorded {
             // As it was told: one in a chroot can't be asked any more.
             Some(recorded) => recorded.cwd.clone(),

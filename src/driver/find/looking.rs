@@ -7,10 +7,12 @@ use crate::core::input::Refusal;
 use crate::haproxy::argv::CommandLine;
 use crate::haproxy::pidfile;
 use crate::os::files::{self, FileError};
+use crate::os::privilege;
 use crate::os::process::{self, Process, ProcessError};
 
 use super::seen::{
-    absolute, command_of, instance_of, is_deaf, is_master, of_lost_state, same_file, same_network,
+    Origin, ROOT, absolute, command_of, instance_of, is_deaf, is_here, is_master, of_lost_state, origin,
+    same_file,
 };
 use super::{DEFAULT_INSTANCE, ELSEWHERE, NOBODY};
 use crate::driver::pidfile::is_haproxy;
@@ -122,8 +124,13 @@ impl Looking<'_> {
             let comm = process.comm().unwrap_or_default();
             return Some(format!("which is {comm} ({}), not HAProxy", process.identity().exe.display()));
         }
-        if !same_network(process) {
+        if !is_here(process) {
             return Some(format!("which is {ELSEWHERE}; reload it in there"));
+        }
+        if let Origin::Other(uid) = origin(process) {
+            return Some(format!(
+                "which uid {uid} has started, who may not decide what others run; call hareload as that user"
+            ));
         }
         let command = command_of(process)?;
         let own = command.pidfile.as_ref().map(|path| absolute(process, path));
@@ -163,6 +170,11 @@ impl Looking<'_> {
         }
     }
 
+    /// Whether it is not another user's for certain: one that drains may be of whatever user HAProxy has become.
+    pub(super) fn may_be_told(&self, process: &Process) -> bool {
+        !matches!(origin(process), Origin::Other(_)) || is_deaf(process)
+    }
+
     pub(super) fn state_dir(&self) -> &Path {
         &self.request.state_dir
     }
@@ -191,10 +203,12 @@ impl Looking<'_> {
         let mut found: Vec<Rc<Process>> = Vec::new();
         let mut others: Vec<u32> = Vec::new();
         for process in process::all().filter_map(|pid| Process::open(pid).ok()) {
-            if !self.is_haproxy(&process) || is_deaf(&process) || !same_network(&process) {
+            if !self.is_haproxy(&process) || is_deaf(&process) || !is_here(&process) {
                 continue;
             }
-            if self.stranger(&process).is_none() && self.runs_this(&process) {
+            // Nothing but its own word says that it is meant.
+            let is_known = origin(&process) == Origin::Trusted || privilege::euid() != ROOT;
+            if is_known && self.stranger(&process).is_none() && self.runs_this(&process) {
                 found.push(Rc::new(process));
             } else {
                 others.push(process.pid());

@@ -1,10 +1,12 @@
 //! What one process shows of itself: its command line, its paths as they are seen from here, and whether it listens.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::haproxy::argv::CommandLine;
+use crate::os::privilege;
 use crate::os::process::{self, Process};
 use crate::os::sockets::{self, Address, Kind};
 
@@ -18,7 +20,7 @@ pub(super) fn settled(bound: &Path) -> PathBuf {
     PathBuf::from(settled.unwrap_or(text))
 }
 
-pub(super) fn command_of(process: &Process) -> Option<CommandLine> {
+pub(in crate::driver) fn command_of(process: &Process) -> Option<CommandLine> {
     CommandLine::parse(&process.cmdline().ok()?).ok()
 }
 
@@ -87,6 +89,9 @@ pub(super) fn is_paused(process: &Process) -> bool {
         })
 }
 
+/// The uid of root.
+pub(super) const ROOT: u32 = 0;
+
 /// How many descriptors are looked at first: listeners are opened before anything else, connections come later.
 const EARLY: i32 = 64;
 
@@ -108,13 +113,52 @@ pub(super) fn holds_no_listener(process: &Process) -> bool {
     })
 }
 
-/// Whether it is in our network namespace; one that can't be asked is taken for one of ours.
-pub(in crate::driver) fn same_network(process: &Process) -> bool {
-    let ours = Process::open(process::myself()).map(|me| me.net_namespace().ok());
-    match (ours, process.net_namespace()) {
-        (Ok(Some(ours)), Ok(theirs)) => ours == theirs,
+/// Whether it is in our network namespace and in our pid namespace, not in a container; one that can't be asked is taken for
+/// one of ours.
+pub(in crate::driver) fn is_here(process: &Process) -> bool {
+    let Ok(me) = Process::open(process::myself()) else { return true };
+    let same = |of: fn(&Process) -> io::Result<u64>| match (of(&me), of(process)) {
+        (Ok(ours), Ok(theirs)) => ours == theirs,
         _ => true,
+    };
+    same(Process::net_namespace) && same(Process::pid_namespace)
+}
+
+/// Who may have decided what a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// We, or root.
+    Trusted,
+    /// This user, who has no say in what we run.
+    Other(u32),
+    /// That can't be seen.
+    Unseen,
+}
+
+/// Whose a process is by its beginning: one that has changed its user still holds what it bound before.
+///
+/// Anybody can start a program of any name with any command line. What a descriptor's socket is owned by is who has made it
+/// (net/socket.c, sock_alloc), and who it was made by does not change when it is passed on.
+pub(super) fn origin(process: &Process) -> Origin {
+    let trusted = [privilege::euid(), ROOT];
+    let Ok(euid) = process.euid() else { return Origin::Unseen };
+    if trusted.contains(&euid) {
+        return Origin::Trusted;
     }
+    if process.is_veiled() {
+        return Origin::Unseen;
+    }
+    let bound = |fd: i32| {
+        let shape = process.borrow_fd(fd).and_then(|duplicate| sockets::inspect(duplicate.as_fd()));
+        shape.is_ok_and(|shape| match shape.address {
+            Address::Inet(address) => shape.kind == Kind::Tcp && address.port() != 0 && !shape.connected,
+            Address::Path(_) | Address::Abstract(_) => shape.listening && shape.kind == Kind::UnixStream,
+        })
+    };
+    let by_us = |fd: i32| process.maker_of(fd).is_some_and(|maker| trusted.contains(&maker)) && bound(fd);
+    let early = (0..EARLY).filter(|fd| process.socket_at(*fd).is_some()).any(by_us);
+    let any = || process.sockets().is_ok_and(|sockets| sockets.iter().any(|socket| by_us(socket.fd)));
+    if early || any() { Origin::Trusted } else { Origin::Other(euid) }
 }
 
 /// A master has no listener of its own but its workers have: children that run the same executable.

@@ -90,6 +90,7 @@ impl Handover<'_> {
             haproxy: &self.haproxy,
             configs: &self.configs,
             extra: &self.request.extra,
+            exported: &self.request.exported,
             hard_stop_after: self.request.hard_stop_after,
             records: self.records,
             boot: &self.boot,

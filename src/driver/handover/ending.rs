@@ -30,6 +30,7 @@ impl Handover<'_> {
             processes: processes.iter().map(|process| process.identity().clone()).collect(),
             configs: self.configs.clone(),
             cwd: self.old.cwd.clone(),
+            words: attempt.journal.words.clone(),
             boot: self.boot.clone(),
             pidfile: Some(self.old.pidfile.clone()),
         })

@@ -43,6 +43,7 @@ pub(super) fn rows(
         let known = found.iter().chain(&others).any(|(.., known)| *known == pid);
         let Some(number) = belongs(request, pid, &words).filter(|_| !known) else { continue };
         let role = match Process::open(pid) {
+            Ok(process) if !find::is_here(&process) => continue,
             Ok(_) if number.is_some() && number == under_way => Role::Starting,
             Ok(process) if process.is_veiled() => Role::Unknown,
             Ok(process) => match find::posture(&process) {
