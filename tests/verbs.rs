@@ -15,9 +15,10 @@ use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::instance::Instance;
-use hareload_testkit::process;
+use hareload_testkit::process::{self, Running};
 use hareload_testkit::stage::Stage;
 use hareload_testkit::suite::{Suite, Test};
+use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
@@ -46,7 +47,11 @@ const STARTS: [(&str, Test); 11] = [
 ];
 
 /// On one version.
-const OTHERS: [(&str, Test); 12] = [
+const OTHERS: [(&str, Test); 16] = [
+    ("start::instance_without_configuration", start_instance_without_configuration),
+    ("start::exported_variables", start_exported),
+    ("reload::state_dir_in_two_spellings", reload_state_dir_spelled),
+    ("stop::one_in_a_container", stop_beside_a_container),
     ("start::pidfile_of_another", start_pidfile_of_another),
     ("start::pidfile_of_one_that_drains", start_pidfile_of_one_that_drains),
     ("start::two_instances_by_name", start_two_instances),
@@ -241,6 +246,59 @@ fn restart_probe_fails(haproxy: &Haproxy) -> Result<()> {
     stage.expect_serving("g2")?;
     stage.expect_admin()?;
     stage.expect_tidy()
+}
+
+fn start_instance_without_configuration(haproxy: &Haproxy) -> Result<()> {
+    let stage = stopped(haproxy, Config::plain("g1"))?;
+    let bare =
+        Hareload::new(HARELOAD).verb("start").args(["--instance", "web", "--haproxy"]).arg(&haproxy.path);
+    let bare = bare.option("--state-dir", stage.instance.state_dir());
+    bare.run()?.expect_code(2)?.expect_said(&["instance web", "--config"])?;
+    nobody(&stage)
+}
+
+/// What the distribution's file exports reaches HAProxy, also without a running one to inherit it from.
+fn start_exported(haproxy: &Haproxy) -> Result<()> {
+    let stage = stopped(haproxy, Config::plain("g1"))?;
+    let plain = Config::plain("g1").text(&stage.instance.admin_socket(), Path::new("/dev/null"));
+    stage.instance.write_config_text(&plain.replace("127.0.0.1:8080", "\"127.0.0.1:$OWN_PORT\""))?;
+    let file = stage.instance.dir().join("own-defaults");
+    fs::write(&file, "export OWN_PORT=8080\n")?;
+    for verb in ["check", "start", "reload", "restart"] {
+        stage.hareload().env("HARELOAD_DEFAULTS_FILE", &file).verb(verb).run()?.expect_code(0)?;
+    }
+    stage.expect_serving("g1")
+}
+
+/// Two ways to write the same directory are one.
+fn reload_state_dir_spelled(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::between(HARELOAD, haproxy)?;
+    let link = stage.instance.dir().join("own-link");
+    std::os::unix::fs::symlink(stage.instance.dir(), &link)?;
+    for dir in [link.join("state"), stage.instance.state_dir(), link.join("state/../state")] {
+        stage.hareload().option("--state-dir", &dir).arg("--wait").run()?.expect_code(0)?;
+    }
+    stage.hareload().verb("restart").run()?.expect_code(0)?;
+    stage.expect_serving("g2")
+}
+
+/// One in another pid namespace is not ours, whatever its words are.
+fn stop_beside_a_container(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::between(HARELOAD, haproxy)?;
+    let config = stage.instance.dir().join("own-other.cfg");
+    fs::write(&config, "defaults\n mode http\n timeout client 1s\nfrontend f\n bind 127.0.0.1:8099\n")?;
+    let mut container = Command::new("unshare");
+    container.args(["--pid", "--fork", "--kill-child"]).arg(&haproxy.path).arg("-db").arg("-f").arg(&config);
+    container.arg("-p").arg(stage.instance.pidfile_path());
+    let before = stage.instance.pid()?;
+    let container = Running::start(container)?;
+    until(DEADLINE, "the container to listen", || std::net::TcpStream::connect(("127.0.0.1", 8099)).ok())?;
+    fs::write(stage.instance.pidfile_path(), format!("{before}\n"))?;
+    stage.hareload().verb("stop").run()?.expect_code(0)?;
+    ensure!(std::net::TcpStream::connect(("127.0.0.1", 8099)).is_ok(), "the container's HAProxy was stopped");
+    stage.hareload().verb("status").run()?.expect_code(3)?;
+    drop(container);
+    Ok(())
 }
 
 fn start_pidfile_of_another(haproxy: &Haproxy) -> Result<()> {

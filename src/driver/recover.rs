@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::core::account::Account;
 use crate::core::machine::{Found, Machine};
 use crate::haproxy::runtime::Info;
-use crate::os::process::Process;
+use crate::os::process::{Process, ProcessError};
 use crate::os::signals::Interrupts;
 use crate::os::{admin, clock, files};
 
@@ -139,11 +139,20 @@ fn old_of(journal: &Journal) -> Old {
 /// Removes what generations have left of which no process lives.
 pub(super) fn tidy(records: &Records<'_>) {
     records.forget_half_written();
-    let current = records.current().map(|current| current.number);
-    for number in records.numbers() {
-        let members = Members::marked(records.paths(number).pidfile);
-        if Some(number) != current && members.alive().is_empty() {
-            records.forget_generation(number);
-        }
-    }
+    dead(records).into_iter().for_each(|number| records.forget_generation(number));
+}
+
+/// The generations that have left files, and of which no process lives.
+pub(super) fn dead(records: &Records<'_>) -> Vec<u64> {
+    let current = records.current().filter(|current| {
+        let gone = |known| {
+            matches!(Process::find(known), Err(ProcessError::Gone { .. } | ProcessError::Recycled { .. }))
+        };
+        !current.processes.iter().all(gone)
+    });
+    let lives = |number: &u64| {
+        current.as_ref().is_some_and(|current| current.number == *number)
+            || !Members::marked(records.paths(*number).pidfile).alive().is_empty()
+    };
+    records.numbers().into_iter().filter(|number| !lives(number)).collect()
 }

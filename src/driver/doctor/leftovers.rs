@@ -1,8 +1,8 @@
 //! What earlier handovers have left.
 
 use super::{Area, Diagnosis, Level, Patient};
-use crate::driver::members::Members;
 use crate::driver::records::Records;
+use crate::driver::recover;
 use crate::os::clock;
 use crate::os::host::{self, Directory};
 use crate::os::lock::{self, Activity, Holder};
@@ -62,15 +62,9 @@ fn restart(records: &Records<'_>) -> Option<Diagnosis> {
 }
 
 fn files(records: &Records<'_>) -> Option<Diagnosis> {
-    let current = records.current().map(|current| current.number);
     let under_way = records.journal().map(|journal| journal.number);
-    let left: Vec<String> = records
-        .numbers()
-        .into_iter()
-        .filter(|number| Some(*number) != current && Some(*number) != under_way)
-        .filter(|number| Members::marked(records.paths(*number).pidfile).alive().is_empty())
-        .map(|number| number.to_string())
-        .collect();
+    let dead = recover::dead(records).into_iter().filter(|number| Some(*number) != under_way);
+    let left: Vec<String> = dead.map(|number| number.to_string()).collect();
     if left.is_empty() {
         return None;
     }
