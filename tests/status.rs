@@ -28,13 +28,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The user who may nothing; setpriv(1).
 const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("one_that_hareload_did_not_start_is_shown", stranger),
     ("generations_are_told_apart", generations),
     ("changed_files_are_named", changes),
     ("a_paused_one_runs_and_does_not_serve", paused),
     ("one_that_does_not_run_is_told_by_its_pidfile", stopped),
     ("one_with_a_master_runs", master),
+    ("one_that_is_stopped_runs_and_does_not_serve", held),
     ("others_see_what_they_may", nobody),
     ("a_handover_under_way_is_looked_at", under_way),
     ("it_is_shown_again_until_nobody_reads", watch),
@@ -184,6 +185,19 @@ fn changes(haproxy: &Haproxy) -> Result<()> {
     stage.hareload().run()?.expect_code(0)?;
     ensure!(changed(0)?.is_empty(), "{:?}", changed(0)?);
     stage.expect_tidy()
+}
+
+fn held(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let pid = stage.instance.pid()?;
+    stage.instance.signal(pid, Signal::STOP)?;
+    until(DEADLINE, "it to be seen that it is stopped", || {
+        status(&stage, 0).ok().filter(|told| rows(told) == [row("stopped", None, pid)])
+    })?;
+    let human = stage.hareload().verb("status").run()?.expect_code(0)?;
+    human.expect_said(&["running, but nobody serves", &format!("pid {pid} is stopped; `kill -CONT`")])?;
+    stage.instance.signal(pid, Signal::CONT)?;
+    stage.expect_serving("g1")
 }
 
 fn paused(haproxy: &Haproxy) -> Result<()> {

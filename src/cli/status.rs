@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use clap::ArgMatches;
+use console::{Term, truncate_str};
 
 use crate::driver::status::{self, Looker};
 use crate::os::clock;
@@ -53,8 +54,12 @@ fn watch(settings: &Settings, looker: &mut Looker) -> anyhow::Result<u8> {
         let text = match settings.output {
             Form::Json => format!("{}\n", json::status(&status)),
             Form::Human if redraws => {
-                let lines = report::human(&status).replace('\n', CLEAR_LINE);
-                format!("{HOME}{lines}{CLEAR_LINE}{CLEAR_BELOW}")
+                let (height, width) = Term::stdout().size();
+                let text = report::human(&status);
+                // The last line is the cursor's.
+                let shown = text.lines().take(usize::from(height).saturating_sub(1));
+                let lines = shown.map(|line| truncate_str(line, width.into(), "…").into_owned() + CLEAR_LINE);
+                format!("{HOME}{}{CLEAR_BELOW}", lines.collect::<String>())
             }
             Form::Human => format!("{}\n\n", report::human(&status)),
         };

@@ -22,7 +22,7 @@ mod looking;
 mod seen;
 
 use looking::Looking;
-pub(super) use seen::{Posture, command_of, is_here, posture};
+pub(super) use seen::{Posture, command_of, is_anothers, is_here, posture};
 use seen::{absolute, same_file};
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
@@ -205,7 +205,7 @@ pub(super) fn of_pidfile(request: &Request, records: &Records<'_>) -> Vec<Rc<Pro
         let command = command_of(process);
         let own = command.and_then(|command| command.pidfile).map(|path| absolute(process, path));
         let same = own.is_some_and(|own| same_file(&own, &pidfile));
-        looking.is_haproxy(process) && same && is_here(process) && looking.may_be_told(process)
+        looking.is_haproxy(process) && same && is_here(process) && !is_anothers(process)
     };
     process::all()
         .filter_map(|pid| Process::open(pid).ok())

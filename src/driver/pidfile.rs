@@ -99,11 +99,10 @@ pub(super) fn forget_stale(path: &Path, request: &Request) -> Option<String> {
 /// Whether it runs a program that is called as HAProxy is, or as the one that was asked for.
 pub(super) fn is_haproxy(process: &Process, request: &Request) -> bool {
     let exe = &process.identity().exe;
-    // Others are called haproxy-something too: an exporter, an API.
-    let is_called_so = |name: &OsStr| {
-        name == "haproxy"
-            || name.as_encoded_bytes().starts_with(b"haproxy") && find::command_of(process).is_some()
-    };
+    // Others are called haproxy-something too: an exporter, an API. They are given no configuration of HAProxy's.
+    let is_given_one = || find::command_of(process).is_some_and(|command| !command.configs.is_empty());
+    let is_called_so =
+        |name: &OsStr| name == "haproxy" || name.as_encoded_bytes().starts_with(b"haproxy") && is_given_one();
     let is_asked_for = |asked: &PathBuf| {
         asked.file_name() == exe.file_name() || asked.canonicalize().is_ok_and(|asked| asked == *exe)
     };

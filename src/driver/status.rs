@@ -61,6 +61,8 @@ pub enum Role {
     Master,
     /// It does not listen, and would at a word: nobody serves.
     Paused,
+    /// It is stopped, by a signal or a debugger: it listens, and answers nobody.
+    Stopped,
     /// It is the new one of a handover that is not over.
     Starting,
     /// It listens beside the one that serves.

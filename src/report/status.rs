@@ -85,10 +85,12 @@ fn headline(status: &Status) -> String {
         Standing::Running if status.why.is_some() => format!("running: {why}"),
         Standing::Running => match pids(Role::Serving) {
             serving if serving.is_empty() => {
-                format!(
-                    "running, but nobody serves: pid {} is paused; `hareload start` resumes it",
-                    pids(Role::Paused)
-                )
+                let (stopped, paused) = (pids(Role::Stopped), pids(Role::Paused));
+                let why = match stopped.is_empty() {
+                    true => format!("pid {paused} is paused; `hareload start` resumes it"),
+                    false => format!("pid {stopped} is stopped; `kill -CONT` continues it"),
+                };
+                format!("running, but nobody serves: {why}")
             }
             serving => format!("running: pid {serving} serves"),
         },
@@ -104,6 +106,7 @@ fn cells(row: &Row) -> [String; 9] {
         Role::Serving => "serving",
         Role::Master => "master",
         Role::Paused => "paused",
+        Role::Stopped => "stopped",
         Role::Starting => "starting",
         Role::Beside => "beside",
         Role::Draining => "draining",

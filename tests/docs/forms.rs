@@ -183,7 +183,7 @@ fn every_name_of_a_status_is_listed() {
     for value in [
         serde_json::to_value([Standing::Running, Standing::Dead, Standing::NotRunning, Standing::Unknown]),
         serde_json::to_value([Role::Serving, Role::Master, Role::Paused, Role::Starting]),
-        serde_json::to_value([Role::Beside, Role::Draining, Role::Unknown]),
+        serde_json::to_value([Role::Beside, Role::Draining, Role::Unknown, Role::Stopped]),
         serde_json::to_value([How::Changed, How::Gone, How::Appeared, How::Hidden]),
     ] {
         words(&value.expect("JSON"), &mut words_known);

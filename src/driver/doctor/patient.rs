@@ -104,7 +104,7 @@ impl<'a> Patient<'a> {
             Some(old) => old.named().pids,
             None => rows
                 .iter()
-                .filter(|row| matches!(row.role, Role::Master | Role::Serving))
+                .filter(|row| matches!(row.role, Role::Master | Role::Serving | Role::Stopped))
                 .map(|row| row.pid)
                 .collect(),
         };

@@ -170,11 +170,6 @@ impl Looking<'_> {
         }
     }
 
-    /// Whether it is not another user's for certain: one that drains may be of whatever user HAProxy has become.
-    pub(super) fn may_be_told(&self, process: &Process) -> bool {
-        !matches!(origin(process), Origin::Other(_)) || is_deaf(process)
-    }
-
     pub(super) fn state_dir(&self) -> &Path {
         &self.request.state_dir
     }

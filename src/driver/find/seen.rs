@@ -135,6 +135,11 @@ pub(super) enum Origin {
     Unseen,
 }
 
+/// Whether it is certainly another user's. One that drains may be of whatever user HAProxy has become.
+pub(in crate::driver) fn is_anothers(process: &Process) -> bool {
+    matches!(origin(process), Origin::Other(_)) && !is_deaf(process)
+}
+
 /// Whose a process is by its beginning: one that has changed its user still holds what it bound before.
 ///
 /// Anybody can start a program of any name with any command line. What a descriptor's socket is owned by is who has made it

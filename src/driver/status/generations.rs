@@ -33,7 +33,11 @@ pub(super) fn rows(
             (None, true) => Role::Paused,
             (None, false) => Role::Serving,
         };
-        found.extend(old.processes.iter().map(|process| (role, old.number, process.pid())));
+        let role_of = |process: &Process| match process.state() {
+            Some('T' | 't') if role == Role::Serving => Role::Stopped,
+            _ => role,
+        };
+        found.extend(old.processes.iter().map(|process| (role_of(process), old.number, process.pid())));
     }
     let candidates: Vec<_> = candidates(request).collect();
     // Read after the processes were listed: the journal was there before the new one that it tells of.
@@ -43,7 +47,7 @@ pub(super) fn rows(
         let known = found.iter().chain(&others).any(|(.., known)| *known == pid);
         let Some(number) = belongs(request, pid, &words).filter(|_| !known) else { continue };
         let role = match Process::open(pid) {
-            Ok(process) if !find::is_here(&process) => continue,
+            Ok(process) if !find::is_here(&process) || find::is_anothers(&process) => continue,
             Ok(_) if number.is_some() && number == under_way => Role::Starting,
             Ok(process) if process.is_veiled() => Role::Unknown,
             Ok(process) => match find::posture(&process) {
