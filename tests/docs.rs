@@ -38,6 +38,16 @@ fn every_exit_code_of_status_is_listed_as_it_is() {
 }
 
 #[test]
+fn every_exit_code_of_healthy_is_listed_as_it_is() {
+    let listed = table(&document("docs/exit-codes.md"), "## Of healthy");
+    let known: Vec<Vec<String>> = exit::healthy::ALL
+        .iter()
+        .map(|(code, name, meaning)| vec![code.to_string(), (*name).to_owned(), (*meaning).to_owned()])
+        .collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
 fn every_exit_code_of_doctor_is_listed_as_it_is() {
     let listed = table(&document("docs/exit-codes.md"), "## Of doctor");
     let known: Vec<Vec<String>> = exit::doctor::ALL

@@ -298,14 +298,16 @@ fn exit_codes() -> Result<()> {
             (code, body.first().cloned().unwrap_or_default().trim_end_matches('.').to_owned())
         })
         .collect();
-    let all = exit::ALL.iter().chain(&exit::status::ALL);
+    let all = exit::ALL.iter().chain(&exit::status::ALL).chain(&exit::healthy::ALL);
     let known: Vec<(String, String)> =
         all.map(|(code, _, meaning)| (code.to_string(), (*meaning).to_owned())).collect();
     ensure!(listed == known, "the page has\n{listed:#?}\nand the program\n{known:#?}");
     // docs/exit-codes.md is compared with the same lists in tests/docs.rs; the help is made of them too.
-    for (words, codes) in
-        [(&["--help"][..], &exit::ALL[..]), (&["status", "--help"][..], &exit::status::ALL[..])]
-    {
+    for (words, codes) in [
+        (&["--help"][..], &exit::ALL[..]),
+        (&["status", "--help"], &exit::status::ALL),
+        (&["healthy", "--help"], &exit::healthy::ALL),
+    ] {
         let told = hareload(words)?.expect_code(0)?.stdout;
         let (_, told) = told.split_once("Exit codes:\n").context("no exit codes")?;
         let told: Vec<(&str, &str)> = told.lines().filter_map(|line| line.trim().split_once("  ")).collect();

@@ -4,6 +4,7 @@
 mod check;
 mod doctor;
 mod gen_;
+mod healthy;
 mod history;
 mod man;
 mod options;

@@ -1,6 +1,7 @@
 //! What can be typed. The short names that mean the same are HAProxy's own.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,6 +53,9 @@ pub enum Command {
     /// Show who serves, who drains, and what a reload would do
     #[command(after_help = exit_codes(&exit::status::ALL))]
     Status(StatusArgs),
+    /// Tell whether HAProxy truly serves here, within 300 ms, for keepalived's vrrp_script
+    #[command(after_help = exit_codes(&exit::healthy::ALL))]
+    Healthy(HealthyArgs),
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
     /// Tell what on this host stands between you and lossless reloads, and what mends it; exit codes: 0 nothing worse than
@@ -228,6 +232,26 @@ pub struct StatusArgs {
     /// Look again every second, until it is interrupted
     #[arg(short, long, conflicts_with = "quiet")]
     pub watch: bool,
+}
+
+/// The options of `healthy`.
+#[derive(Clone, Debug, Args)]
+pub struct HealthyArgs {
+    /// The HAProxy that is meant.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where it has to listen, as 192.0.2.1:80 or [2001:db8::1]:80 (repeatable) [default: where its configuration says]
+    #[arg(short, long, value_name = "ADDR:PORT")]
+    pub address: Vec<SocketAddr>,
+    /// The admin socket at which it has to answer, and say that it is not leaving
+    #[arg(long, value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+    /// What has to work: http://ADDR:PORT/PATH[=STATUS] or tcp://ADDR:PORT (repeatable); never a virtual address
+    #[arg(long, value_name = "WHAT", value_parser = probe)]
+    pub probe: Vec<Probe>,
+    /// Print nothing, and tell it by the exit code
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// The options of `check`.

@@ -9,7 +9,7 @@ use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
 use super::options::{Cli, Command};
-use super::{check, doctor, gen_, history, output, reload, service, settings, status};
+use super::{check, doctor, gen_, healthy, history, output, reload, service, settings, status};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
             Command::Settings(args) => reload::settings(&args, options),
             Command::Recover(args) => reload::recover(&args, options),
             Command::Status(args) => status::status(&args, options),
+            Command::Healthy(args) => healthy::healthy(&args, options),
             Command::Check(args) => check::check(&args, options),
             Command::Doctor(args) => doctor::doctor(&args, options),
             Command::History(args) => history::history(&args, options),

@@ -72,6 +72,20 @@ pub mod status {
     ];
 }
 
+/// The codes of `healthy`. keepalived takes whatever is not 0 for a failure.
+pub mod healthy {
+    /// HAProxy serves.
+    pub const GREEN: u8 = 0;
+    /// It does not, or that can't be told.
+    pub const RED: u8 = 1;
+
+    /// Every code with its name and its meaning, for the documentation and for tests.
+    pub const ALL: [(u8, &str, &str); 2] = [
+        (GREEN, "green", "HAProxy serves"),
+        (RED, "red", "HAProxy does not serve, or that could not be told in time"),
+    ];
+}
+
 /// The codes of `doctor`, by its worst finding: beyond those of the LSB that other commands have, the worse the larger.
 pub mod doctor {
     /// Nothing worse than a note.

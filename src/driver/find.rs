@@ -17,13 +17,15 @@ use super::records::{Listening, Records};
 use super::request::{Refused, Request};
 use super::sight;
 
+mod belonging;
 mod examining;
 mod looking;
 mod seen;
 
+pub(super) use belonging::belonging;
 use looking::Looking;
-pub(super) use seen::{Posture, command_of, is_anothers, is_here, posture};
-use seen::{absolute, same_file};
+use seen::same_file;
+pub(super) use seen::{Posture, absolute, command_of, is_anothers, is_here, posture};
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";

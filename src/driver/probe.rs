@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +14,7 @@ use tokio::time;
 
 use crate::core::plan::Way;
 use crate::haproxy::alerts;
-use crate::os::process::Exit;
+use crate::os::process::{Exit, Process};
 use crate::os::sockets;
 use crate::os::spawn::{Command, Group};
 
@@ -74,6 +75,57 @@ pub(super) async fn run(
     result.map_err(|why| format!("probe {} failed: {why}", name(probe)))
 }
 
+/// Runs one probe that any of these processes may answer; of those that can't be looked into nobody can tell. Commands are
+/// for others to run.
+pub(super) async fn of_any(
+    probe: &Probe,
+    processes: &[Rc<Process>],
+    until: time::Instant,
+) -> Result<(), String> {
+    let (address, asked) = match probe {
+        Probe::Http { address, host, path, status } => (*address, Some((host, path, *status))),
+        Probe::Tcp(address) => (*address, None),
+        Probe::Command(_) => return Err(format!("probe {}: commands are not run here", name(probe))),
+    };
+    let answered = async {
+        let (stream, inode) = accepted(address).await?;
+        let Some(inode) = inode else { return Err("nobody has accepted it".to_owned()) };
+        let held = |process: &Rc<Process>| {
+            process.sockets().is_ok_and(|owned| owned.iter().any(|one| one.inode == inode))
+        };
+        if !processes.iter().any(|process| process.is_veiled() || held(process)) {
+            return Err("another process has accepted it".to_owned());
+        }
+        match asked {
+            Some((host, path, status)) => answers(stream, host, path, status).await,
+            None => Ok(()),
+        }
+    };
+    let answered = time::timeout_at(until, answered).await;
+    let result = answered.unwrap_or_else(|_| Err("there is no answer in time".to_owned()));
+    result.map_err(|why| format!("probe {} failed: {why}", name(probe)))
+}
+
+/// A connection, and the inode of the other side's socket once it is accepted; `None` if it is not in time.
+async fn accepted(address: SocketAddr) -> Result<(TcpStream, Option<u64>), String> {
+    let stream = time::timeout(ANSWER, TcpStream::connect(address))
+        .await
+        .map_err(|_| "no connection in time".to_owned())?
+        .map_err(|error| error.to_string())?;
+    let client = stream.local_addr().map_err(|error| error.to_string())?;
+    let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+    let deadline = time::Instant::now() + ACCEPT;
+    loop {
+        match sockets::accepted_inode(peer, client) {
+            Ok(Some(inode)) => return Ok((stream, Some(inode))),
+            Ok(None) if time::Instant::now() < deadline => {
+                time::sleep_until(time::Instant::now() + Duration::from_millis(1)).await;
+            }
+            Ok(None) | Err(_) => return Ok((stream, None)),
+        }
+    }
+}
+
 /// Says how long it was given, to a tenth of a second.
 fn late(given: Duration) -> String {
     let tenths = (given.as_secs_f64() * 10.0).round() / 10.0;
@@ -87,22 +139,7 @@ fn late(given: Duration) -> String {
 /// A connection that the new one has accepted.
 async fn accepted_by_new(address: SocketAddr, way: Way, members: &Members) -> Result<TcpStream, String> {
     for _ in 0..CONNECTIONS {
-        let stream = time::timeout(ANSWER, TcpStream::connect(address))
-            .await
-            .map_err(|_| "no connection in time".to_owned())?
-            .map_err(|error| error.to_string())?;
-        let client = stream.local_addr().map_err(|error| error.to_string())?;
-        let peer = stream.peer_addr().map_err(|error| error.to_string())?;
-        let deadline = time::Instant::now() + ACCEPT;
-        let inode = loop {
-            match sockets::accepted_inode(peer, client) {
-                Ok(Some(inode)) => break Some(inode),
-                Ok(None) if time::Instant::now() < deadline => {
-                    time::sleep_until(time::Instant::now() + Duration::from_millis(1)).await;
-                }
-                Ok(None) | Err(_) => break None,
-            }
-        };
+        let (stream, inode) = accepted(address).await?;
         let Some(inode) = inode else { continue };
         if members.alive().iter().any(|member| member.is_veiled()) {
             return match way {
@@ -131,7 +168,11 @@ async fn http(
     way: Way,
     members: &Members,
 ) -> Result<(), String> {
-    let mut stream = accepted_by_new(address, way, members).await?;
+    answers(accepted_by_new(address, way, members).await?, host, path, expected).await
+}
+
+/// Asks on a connection that was accepted.
+async fn answers(mut stream: TcpStream, host: &str, path: &str, expected: Option<u16>) -> Result<(), String> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: hareload\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );

@@ -15,6 +15,7 @@ const MAX_CONFIG: usize = 64 << 20;
 /// The texts, by the names that HAProxy gives them.
 pub(super) struct Texts {
     files: Vec<(String, Vec<u8>)>,
+    paths: Vec<PathBuf>,
     /// Why some could not be read. One that is missing is not listed: HAProxy says that itself.
     pub(super) unread: Vec<FileError>,
 }
@@ -22,7 +23,7 @@ pub(super) struct Texts {
 impl Texts {
     /// Reads files and directories, seen from `workdir` (HAProxy's `-C`).
     pub(super) fn read(configs: &[PathBuf], workdir: Option<&Path>) -> Texts {
-        let mut texts = Texts { files: Vec::new(), unread: Vec::new() };
+        let mut texts = Texts { files: Vec::new(), paths: Vec::new(), unread: Vec::new() };
         for config in configs {
             let path = within(workdir, config);
             if !path.is_dir() {
@@ -47,7 +48,10 @@ impl Texts {
 
     fn add(&mut self, name: String, path: &Path) {
         match files::read_bounded(path, MAX_CONFIG) {
-            Ok(text) => self.files.push((name, text)),
+            Ok(text) => {
+                self.files.push((name, text));
+                self.paths.push(path.to_owned());
+            }
             Err(FileError::Missing { .. }) => {}
             Err(error) => self.unread.push(error),
         }
@@ -68,6 +72,11 @@ impl Texts {
     /// Each file with its text, in HAProxy's order.
     pub(super) fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files.iter().map(|(name, text)| (name.as_str(), text.as_slice()))
+    }
+
+    /// The files, by the paths from which they were read.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.paths.iter().map(PathBuf::as_path)
     }
 
     /// Whether this word stands anywhere in them: quicker than to read them, and no proof.

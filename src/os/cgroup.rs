@@ -48,6 +48,22 @@ pub fn room_for_threads() -> Option<u64> {
         .min()
 }
 
+/// The group that is frozen with this process in it, if one is: cgroup.events of version 2, freezer.state of version 1.
+pub fn frozen(pid: u32) -> Option<String> {
+    let groups = groups_of(pid).ok()?;
+    groups.iter().find_map(|group| {
+        let below = group.pathname.trim_start_matches('/');
+        let frozen = if group.controllers.iter().any(|name| name == "freezer") {
+            read(&Path::new(MOUNT).join("freezer").join(below).join("freezer.state"))? == "FROZEN"
+        } else if group.hierarchy == 0 {
+            read(&Path::new(MOUNT).join(below).join("cgroup.events"))?.lines().any(|line| line == "frozen 1")
+        } else {
+            false
+        };
+        frozen.then(|| group.pathname.clone())
+    })
+}
+
 fn room(group: &Path) -> Option<u64> {
     let most: u64 = read(&group.join("pids.max"))?.parse().ok()?;
     let now: u64 = read(&group.join("pids.current"))?.parse().ok()?;

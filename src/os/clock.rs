@@ -33,6 +33,12 @@ pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
+/// The time of day at a moment that is given by the time since boot, as it would have been told with today's setting.
+pub fn wall_at(since_boot_then: Duration) -> jiff::Timestamp {
+    let ago = since_boot().saturating_sub(since_boot_then);
+    wall().checked_sub(ago).unwrap_or(jiff::Timestamp::MIN)
+}
+
 /// Waits until this much time has passed: for what is shown again and again.
 pub fn pass(time: Duration) {
     std::thread::sleep(time);

@@ -121,6 +121,13 @@ pub fn settled(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
+/// When it was last written, put there or changed in any way, whichever was last; `None` if that can't be told.
+pub fn modified(path: &Path) -> Option<jiff::Timestamp> {
+    let metadata = fs::metadata(path).ok()?;
+    let at = |seconds, nanos: i64| jiff::Timestamp::new(seconds, i32::try_from(nanos).ok()?).ok();
+    at(metadata.mtime(), metadata.mtime_nsec()).max(at(metadata.ctime(), metadata.ctime_nsec()))
+}
+
 /// Whether it is a FIFO: a named one, or a pipe below `/dev/fd`. Symbolic links are followed.
 pub fn is_fifo(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())

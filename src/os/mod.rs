@@ -25,3 +25,4 @@ pub mod sysctl;
 pub mod systemd;
 mod unix_path;
 pub mod usage;
+pub mod watchdog;

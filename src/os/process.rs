@@ -115,6 +115,11 @@ impl Process {
         self.identity.pid
     }
 
+    /// How long after the boot it was started, to a tick of the clock.
+    pub fn started(&self) -> Duration {
+        Duration::from_secs_f64(self.identity.start_ticks as f64 / procfs::ticks_per_second() as f64)
+    }
+
     /// The kernel's letter for its state (`R`, `S`, `D`, `T`, `Z`, …; proc_pid_stat(5)), `None` once it is gone.
     pub fn state(&self) -> Option<char> {
         let stat = stat(self.pid()).ok()?;

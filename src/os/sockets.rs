@@ -61,6 +61,16 @@ pub struct Listener {
     pub v6only: Option<bool>,
 }
 
+impl Listener {
+    /// Whether it takes what comes for this address: its own, or a wildcard's.
+    pub fn takes(&self, wanted: SocketAddr) -> bool {
+        match self.address {
+            Address::Inet(own) => covers(own, self.v6only, wanted),
+            Address::Path(_) | Address::Abstract(_) => false,
+        }
+    }
+}
+
 /// All of the network namespace that we are in: TCP listeners, bound UDP sockets, unix listeners.
 pub fn listeners() -> io::Result<Vec<Listener>> {
     let mut all = tcp_listeners()?;

@@ -147,6 +147,8 @@ fn exit_status(page: &mut Page) {
     page.paragraph("For `hareload recover`, leading back to the old one is a success.");
     page.paragraph("Those of `hareload status` are what the Linux Standard Base gives that action:");
     codes(page, &exit::status::ALL);
+    page.paragraph("Those of `hareload healthy` are what keepalived's vrrp_script wants to know:");
+    codes(page, &exit::healthy::ALL);
 }
 
 fn codes(page: &mut Page, all: &[(u8, &str, &str)]) {

@@ -25,7 +25,7 @@ pub(in crate::driver) fn command_of(process: &Process) -> Option<CommandLine> {
 }
 
 /// A path of its command line, seen from here. It stays relative where nobody can tell any more what it was seen from.
-pub(super) fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
+pub(in crate::driver) fn absolute(process: &Process, path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
     if path.is_absolute() {
         return path.to_owned();

@@ -1,16 +1,13 @@
 //! The processes of an instance, one row each.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::path::Path;
 use std::time::Duration;
 
 use crate::driver::find::{self, Old, Posture};
 use crate::driver::records::Records;
 use crate::driver::request::Request;
-use crate::haproxy::argv::CommandLine;
 use crate::haproxy::runtime::Info;
-use crate::os::process::{self, Process, ProcessError};
+use crate::os::process::{Process, ProcessError};
 use crate::os::{admin, clock, usage};
 
 use super::{Role, Row};
@@ -39,13 +36,14 @@ pub(super) fn rows(
         };
         found.extend(old.processes.iter().map(|process| (role_of(process), old.number, process.pid())));
     }
-    let candidates: Vec<_> = candidates(request).collect();
+    let belonging: Vec<_> = find::belonging(request).collect();
     // Read after the processes were listed: the journal was there before the new one that it tells of.
     let under_way = records.journal().map(|journal| journal.number);
     let mut others: Vec<(Role, Option<u64>, u32)> = Vec::new();
-    for (pid, words) in candidates {
-        let known = found.iter().chain(&others).any(|(.., known)| *known == pid);
-        let Some(number) = belongs(request, pid, &words).filter(|_| !known) else { continue };
+    for (pid, number) in belonging {
+        if found.iter().chain(&others).any(|(.., known)| *known == pid) {
+            continue;
+        }
         let role = match Process::open(pid) {
             Ok(process) if !find::is_here(&process) || find::is_anothers(&process) => continue,
             Ok(_) if number.is_some() && number == under_way => Role::Starting,
@@ -104,25 +102,6 @@ fn share(
     };
     let percent = used.as_secs_f64() / time.as_secs_f64() * 100.0;
     percent.is_finite().then(|| (percent * 10.0).round() / 10.0)
-}
-
-/// Everybody who calls himself HAProxy.
-fn candidates(request: &Request) -> impl Iterator<Item = (u32, Vec<std::ffi::OsString>)> {
-    let asked = request.haproxy.as_ref().and_then(|path| path.file_name()).map(OsStr::to_owned);
-    let usual = process::called(OsStr::new("haproxy"));
-    let asked = asked.filter(|asked| asked != "haproxy");
-    usual.chain(asked.into_iter().flat_map(|asked| process::called(&asked).collect::<Vec<_>>()))
-}
-
-/// Whether it was started for this instance, by hareload (then its number is told) or with the same pidfile.
-fn belongs(request: &Request, pid: u32, words: &[std::ffi::OsString]) -> Option<Option<u64>> {
-    let own = CommandLine::parse(words).ok()?.pidfile?;
-    let own = Path::new(&own);
-    if own.parent() == Some(&request.state_dir) {
-        let name = own.file_name()?.to_str()?;
-        return Some(name.strip_prefix("gen-")?.strip_suffix(".pid")?.parse().ok());
-    }
-    find::is_pidfile_of(request, pid, own).then_some(None)
 }
 
 /// The connections of those that can be asked.

@@ -1,0 +1,40 @@
+//! `healthy`.
+
+use anyhow::bail;
+use clap::ArgMatches;
+
+use crate::core::exit;
+use crate::driver::healthy::{self, DEADLINE, Wanted};
+use crate::driver::request::Probe;
+use crate::os::watchdog;
+
+use super::options::{Asked, HealthyArgs};
+use super::output;
+use super::settings::{self, Purpose};
+
+/// `hareload healthy`.
+pub(super) fn healthy(args: &HealthyArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let late = || {
+        let _ = output::result(&format!("not healthy: that could not be told within {DEADLINE:?}"));
+    };
+    watchdog::exit_after(DEADLINE, exit::healthy::RED, late);
+    if args.probe.iter().any(|probe| matches!(probe, Probe::Command(_))) {
+        bail!("--probe exec: is not for `healthy`: let the vrrp_script call the command itself");
+    }
+    let asked = Asked { target: args.target.clone(), ..Asked::default() };
+    let settings = settings::resolve_leniently(Purpose::Look, &asked, matches)?;
+    let wanted = Wanted {
+        addresses: args.address.clone(),
+        admin: args.admin_socket.clone(),
+        probes: args.probe.clone(),
+    };
+    match healthy::healthy(&settings.request, &wanted) {
+        Ok(()) => Ok(exit::healthy::GREEN),
+        Err(why) => {
+            if !args.quiet {
+                output::result(&format!("not healthy: {why}"))?;
+            }
+            Ok(exit::healthy::RED)
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Where a HAProxy that runs should listen: where its configuration says that it does.
+//!
+//! Called by `healthy` and `notify`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::haproxy::config::{AddressKind, Presence, Transport};
+use crate::os::process::Process;
+use crate::os::{clock, files};
+
+use super::find;
+use super::request::Request;
+use super::texts::Texts;
+
+/// The most addresses that are looked for: a range of ports is that many.
+const MOST: usize = 65_536;
+
+/// A configuration, and whether it is the one that runs.
+pub(super) struct Expected {
+    /// The TCP addresses of it that are certain.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The file that was written after this HAProxy was started: what it says may not run.
+    pub(super) younger: Option<PathBuf>,
+}
+
+/// By what this process was started with, or by the configuration that is asked for.
+pub(super) fn of(request: &Request, process: &Process) -> Expected {
+    let command = find::command_of(process).unwrap_or_default();
+    let configs: Vec<PathBuf> = match request.configs.as_slice() {
+        [] => command.configs.iter().map(|path| find::absolute(process, path)).collect(),
+        configs => configs.to_vec(),
+    };
+    let texts = Texts::read(&configs, command.workdir.as_deref().map(Path::new));
+    let started = clock::wall_at(process.started());
+    let younger = texts.paths().find(|path| files::modified(path).is_none_or(|at| at > started));
+    let younger = younger.map(Path::to_owned);
+    let config = texts.config();
+    let certain = config.binds.iter().filter(|bind| bind.presence == Presence::Certain);
+    let addresses = certain.flat_map(|bind| &bind.addresses).flat_map(|address| match &address.kind {
+        AddressKind::Inet { transport: Transport::Tcp, host, ports } => {
+            ports.clone().map(|port| SocketAddr::new(*host, port)).collect()
+        }
+        _ => Vec::new(),
+    });
+    Expected { addresses: addresses.take(MOST).collect(), younger }
+}

@@ -1,0 +1,227 @@
+//! `healthy`: whether HAProxy serves on this host, for whoever asks every second and moves an address away if not.
+//!
+//! Takes no lock, makes nothing, and needs no root: the command lines of processes, their states and the kernel's table of
+//! listeners are for everybody to read. Whose a listener is only root sees; for others the user counts that has made it.
+//! Nobody is connected to unless that is asked for, for behind a virtual address another host may answer.
+//!
+//! Called by the command line.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::time;
+
+use crate::haproxy::runtime::Info;
+use crate::os::process::Process;
+use crate::os::sockets::{self, Listener};
+use crate::os::{admin, cgroup, clock};
+
+use super::expected;
+use super::find::{self, Posture};
+use super::pidfile;
+use super::probe;
+use super::request::{Probe, Request};
+
+/// How long all of it may take: keepalived's shortest interval is a second up to 2.3.1, and users want less.
+pub const DEADLINE: Duration = Duration::from_millis(300);
+
+/// How long what is seen may be of the moment: between two looks a generation comes, and another goes.
+const PASSING: Duration = Duration::from_millis(120);
+
+/// Between two looks.
+const APART: Duration = Duration::from_millis(10);
+
+/// The uid of root.
+const ROOT: u32 = 0;
+
+/// What it takes to be healthy, besides that a HAProxy of the instance listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where it listens; where its configuration says if empty.
+    pub addresses: Vec<SocketAddr>,
+    /// The admin socket at which it answers.
+    pub admin: Option<PathBuf>,
+    /// What works.
+    pub probes: Vec<Probe>,
+}
+
+/// Finds out.
+///
+/// # Errors
+/// The reason why it is not, in one line.
+pub fn healthy(request: &Request, wanted: &Wanted) -> Result<(), String> {
+    let began = clock::since_boot();
+    let members = loop {
+        match look(request, wanted) {
+            Ok(members) => break members,
+            Err(why) if clock::since_boot().saturating_sub(began) >= PASSING => return Err(why),
+            Err(_) => clock::pass(APART),
+        }
+    };
+    if wanted.admin.is_none() && wanted.probes.is_empty() {
+        return Ok(());
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let left = DEADLINE.saturating_sub(clock::since_boot().saturating_sub(began));
+    runtime.block_on(async {
+        let until = time::Instant::now() + left;
+        if let Some(path) = &wanted.admin {
+            answers_at(path, &members, left).await?;
+        }
+        for wanted in &wanted.probes {
+            probe::of_any(wanted, &members, until).await?;
+        }
+        Ok(())
+    })
+}
+
+/// One look: the processes of the instance that can work, if they listen wherever they should.
+fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> {
+    let members = members(request);
+    if members.is_empty() {
+        return Err(nobody(request));
+    }
+    let mut held = Vec::new();
+    let mut working = Vec::new();
+    for member in members {
+        match held_by(&member) {
+            Some(what) => held.push(format!("pid {} {what}", member.pid())),
+            None => working.push(member),
+        }
+    }
+    if working.is_empty() {
+        return Err(held.join("; "));
+    }
+    let listeners =
+        sockets::tcp_listeners().map_err(|error| format!("the listeners can't be read: {error}"))?;
+    let theirs = Theirs::of(&working);
+    let own: Vec<&Listener> = listeners.iter().filter(|listener| theirs.include(listener)).collect();
+    let expected = expected(request, wanted, &working);
+    let covered = |address: &&SocketAddr| own.iter().any(|listener| listener.takes(**address));
+    match expected.iter().find(|address| !covered(address)) {
+        Some(_) if own.is_empty() && held.is_empty() => Err(silent(&working)),
+        None if own.is_empty() => Err(silent(&working)),
+        Some(missing) => Err(not_there(*missing, &held)),
+        None => Ok(working),
+    }
+}
+
+/// Whom the pidfile names, and everybody who was started for this instance.
+fn members(request: &Request) -> Vec<Rc<Process>> {
+    let named = pidfile::named_in(&find::pidfile_of(request));
+    let started = find::belonging(request).map(|(pid, _)| pid);
+    let pids: BTreeSet<u32> = named.into_iter().chain(started).collect();
+    let opened = pids.into_iter().filter_map(|pid| Process::open(pid).ok());
+    let ours = opened.filter(|process| pidfile::is_haproxy(process, request) && find::is_here(process));
+    ours.map(Rc::new).collect()
+}
+
+/// What keeps a process from working, if anything does.
+fn held_by(process: &Process) -> Option<String> {
+    match process.state() {
+        Some('T' | 't') => Some("is stopped by a signal or a debugger".to_owned()),
+        Some('Z' | 'X') | None => Some("has ended".to_owned()),
+        Some(_) => {
+            cgroup::frozen(process.pid()).map(|group| format!("is frozen with its control group {group}"))
+        }
+    }
+}
+
+/// Whose a listener is, as far as that can be seen.
+struct Theirs {
+    inodes: HashSet<u64>,
+    /// Those who may have made the sockets that can't be seen; empty if all can be.
+    makers: HashSet<u32>,
+}
+
+impl Theirs {
+    fn of(processes: &[Rc<Process>]) -> Theirs {
+        let mut theirs = Theirs { inodes: HashSet::new(), makers: HashSet::new() };
+        for process in processes {
+            match process.sockets() {
+                Ok(sockets) => theirs.inodes.extend(sockets.iter().map(|socket| socket.inode)),
+                // HAProxy binds before it changes its user.
+                Err(_) => theirs.makers.extend(process.euid().ok().into_iter().chain([ROOT])),
+            }
+        }
+        theirs
+    }
+
+    fn include(&self, listener: &Listener) -> bool {
+        self.inodes.contains(&listener.inode) || self.makers.contains(&listener.uid)
+    }
+}
+
+/// Where they should listen. A configuration that was written after they were started is not theirs, and says nothing.
+fn expected(request: &Request, wanted: &Wanted, processes: &[Rc<Process>]) -> Vec<SocketAddr> {
+    if !wanted.addresses.is_empty() {
+        return wanted.addresses.clone();
+    }
+    let Some(youngest) = processes.iter().max_by_key(|process| process.identity().start_ticks) else {
+        return Vec::new();
+    };
+    let expected = expected::of(request, youngest);
+    if expected.younger.is_some() { Vec::new() } else { expected.addresses }
+}
+
+fn nobody(request: &Request) -> String {
+    let path = find::pidfile_of(request);
+    let named = pidfile::named_in(&path);
+    let what = match named.as_slice() {
+        [] if path.exists() => "names nobody".to_owned(),
+        [] => "is missing".to_owned(),
+        pids => {
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            format!("names pid {}, which is gone or is no HAProxy", pids.join(", "))
+        }
+    };
+    format!("no HAProxy of this instance runs; pidfile {} {what}", path.display())
+}
+
+/// Why processes that run listen nowhere.
+fn silent(processes: &[Rc<Process>]) -> String {
+    let why = |process: &Rc<Process>| {
+        let what = match find::posture(process) {
+            Posture::Paused => "is paused",
+            _ if process.is_veiled() => "is paused, or finishes its connections, or begins",
+            Posture::Deaf => "finishes its connections, or begins",
+            Posture::Listens | Posture::Master => "listens on other sockets than TCP",
+        };
+        format!("pid {} {what}", process.pid())
+    };
+    format!("it listens nowhere: {}", processes.iter().map(why).collect::<Vec<_>>().join("; "))
+}
+
+/// Why an address is not taken.
+fn not_there(address: SocketAddr, held: &[String]) -> String {
+    let holders = sockets::holders_of(&[address]).into_iter().flatten();
+    let others: Vec<String> = holders.map(|holder| format!("pid {} ({})", holder.pid, holder.comm)).collect();
+    match (others.is_empty(), held.is_empty()) {
+        (false, _) => format!("{address} is held by {}, not by the HAProxy that works", others.join(", ")),
+        (true, false) => format!("nobody who works listens on {address}; {}", held.join("; ")),
+        (true, true) => format!("this HAProxy does not listen on {address}"),
+    }
+}
+
+/// It answers at its own admin socket, and was not told to leave.
+async fn answers_at(path: &Path, members: &[Rc<Process>], left: Duration) -> Result<(), String> {
+    let reply = admin::ask(path, "show info", left).await.map_err(|error| error.to_string())?;
+    let info = Info::parse(&reply).map_err(|error| format!("admin socket {}: {error}", path.display()))?;
+    if !members.iter().any(|member| member.pid() == info.pid) {
+        return Err(format!(
+            "pid {} answers at {}, which is none of this instance",
+            info.pid,
+            path.display()
+        ));
+    }
+    match info.stopping {
+        Some(true) => {
+            Err(format!("pid {} answers at {}, and finishes its connections", info.pid, path.display()))
+        }
+        Some(false) | None => Ok(()),
+    }
+}

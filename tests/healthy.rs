@@ -1,0 +1,254 @@
+//! `hareload healthy` with real HAProxies: red with its reason for whatever does not serve, and never red during handovers.
+#![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use hareload_testkit::Signal;
+use hareload_testkit::anyhow::{Result, anyhow, ensure};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::{BRANCHES, Haproxy};
+use hareload_testkit::hareload::Hareload;
+use hareload_testkit::process;
+use hareload_testkit::stage::Stage;
+use hareload_testkit::suite::{Suite, Test};
+use hareload_testkit::tempfile::TempDir;
+use hareload_testkit::waiting::until;
+
+const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
+
+/// By when anything that a test waits for has happened.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The user who may nothing; setpriv(1).
+const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+/// Connections a second during handovers.
+const RATE: u32 = 1000;
+
+const TESTS: [(&str, Test); 10] = [
+    ("one_that_serves_is_green", serves),
+    ("one_that_finishes_its_connections_is_red", leaves),
+    ("one_that_is_paused_is_red", paused),
+    ("one_that_is_stopped_is_red", stopped),
+    ("one_that_is_dead_is_red", dead),
+    ("a_stranger_on_its_port_is_no_help", stranger),
+    ("a_pidfile_that_lies_is_no_help", lying_pidfile),
+    ("an_edited_configuration_is_not_held_against_it", edited),
+    ("what_has_to_work_is_asked", asked),
+    ("handovers_are_not_noticed", handovers),
+];
+
+fn main() -> ExitCode {
+    Suite::of_this_program().on(&BRANCHES, TESTS).run()
+}
+
+fn healthy(stage: &Stage) -> Hareload {
+    stage.hareload().verb("healthy")
+}
+
+/// As a user who may nothing. The program is taken along: it may lie where only root comes.
+struct Nobody {
+    room: TempDir,
+}
+
+impl Nobody {
+    fn new() -> Result<Nobody> {
+        let room = TempDir::new()?;
+        fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
+        fs::copy(HARELOAD, room.path().join("hareload"))?;
+        Ok(Nobody { room })
+    }
+
+    fn healthy(&self, stage: &Stage) -> Result<process::RunResult> {
+        // Everybody may read the configuration and the pidfile, as usual.
+        fs::set_permissions(stage.instance.dir(), fs::Permissions::from_mode(0o755))?;
+        let command = healthy(stage).command();
+        let mut nobody = Command::new("setpriv");
+        nobody.args(NOBODY).arg(self.room.path().join("hareload")).args(command.get_args()).current_dir("/");
+        process::run(nobody, DEADLINE)
+    }
+}
+
+/// Red for root and for everybody else, with these words for both.
+fn red(stage: &Stage, words: &[&str]) -> Result<()> {
+    until(DEADLINE, "it to be red", || {
+        let told = healthy(stage).run().ok()?;
+        (told.code == 1).then_some(())
+    })?;
+    let told = healthy(stage).run()?.expect_code(1)?;
+    told.expect_said(words)?;
+    ensure!(told.stdout.lines().count() == 1 && told.stderr.is_empty(), "{}{}", told.stdout, told.stderr);
+    let other = Nobody::new()?.healthy(stage)?.expect_code(1)?;
+    ensure!(other.stdout.starts_with("not healthy: "), "{}{}", other.stdout, other.stderr);
+    Ok(())
+}
+
+fn green(stage: &Stage) -> Result<()> {
+    for told in [healthy(stage).run()?, Nobody::new()?.healthy(stage)?] {
+        let told = told.expect_code(0)?;
+        ensure!(told.stdout.is_empty() && told.stderr.is_empty(), "{}{}", told.stdout, told.stderr);
+    }
+    Ok(())
+}
+
+fn serves(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::between(HARELOAD, haproxy)?;
+    let before = stage.files()?;
+    green(&stage)?;
+    ensure!(stage.files()? == before, "it has made or removed something");
+    stage.hareload().run()?.expect_code(0)?;
+    stage.expect_serving("g2")?;
+    green(&stage)?;
+    healthy(&stage).args(["--address", "127.0.0.1:8080"]).run()?.expect_code(0)?;
+    let elsewhere = healthy(&stage).args(["--address", "127.0.0.1:8081"]).run()?.expect_code(1)?;
+    elsewhere.expect_said(&["does not listen on 127.0.0.1:8081"])
+}
+
+fn leaves(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let mut client = TcpStream::connect(stage.instance.address()?)?;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhalf: of a request")?;
+    let pid = stage.instance.pid()?;
+    // Once it has accepted the client it keeps it.
+    until(DEADLINE, "the client to be accepted", || {
+        let told = stage.json().verb("status").run().ok()?.stdout;
+        told.contains("\"connections\":1").then_some(())
+    })?;
+    stage.instance.signal(pid, Signal::USR1)?;
+    red(&stage, &[&format!("pid {pid} finishes its connections")])
+}
+
+fn paused(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let pid = stage.instance.pid()?;
+    stage.instance.signal(pid, Signal::TTOU)?;
+    red(&stage, &[&format!("pid {pid} is paused")])?;
+    stage.instance.signal(pid, Signal::TTIN)?;
+    until(DEADLINE, "it to listen again", || (stage.listening() == [pid]).then_some(()))?;
+    green(&stage)
+}
+
+fn stopped(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let pid = stage.instance.pid()?;
+    stage.instance.signal(pid, Signal::STOP)?;
+    red(&stage, &[&format!("pid {pid} is stopped")])?;
+    stage.instance.signal(pid, Signal::CONT)?;
+    until(DEADLINE, "it to go on", || healthy(&stage).run().is_ok_and(|told| told.code == 0).then_some(()))?;
+    green(&stage)
+}
+
+fn kill(stage: &Stage) -> Result<u32> {
+    let pid = stage.instance.pid()?;
+    stage.instance.signal(pid, Signal::KILL)?;
+    stage.instance.wait_only(&[], DEADLINE)?;
+    Ok(pid)
+}
+
+fn dead(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let pid = kill(&stage)?;
+    red(&stage, &[&format!("names pid {pid}, which is gone")])?;
+    fs::remove_file(stage.instance.pidfile_path())?;
+    red(&stage, &["no HAProxy of this instance runs", "is missing"])
+}
+
+/// Whoever listens where it should, it is not the one that is meant.
+fn stranger(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1").frontend(8081))?;
+    kill(&stage)?;
+    let _stranger = TcpListener::bind(("127.0.0.1", 8080))?;
+    red(&stage, &["no HAProxy of this instance runs"])?;
+    // The HAProxy lives, and listens elsewhere only.
+    stage.instance.write_config(Config::new().frontend(8081).marker("g1"))?;
+    stage.hareload().verb("start").run()?.expect_code(0)?;
+    let told = healthy(&stage).args(["--address", "127.0.0.1:8080"]).run()?.expect_code(1)?;
+    told.expect_said(&["127.0.0.1:8080 is held by pid", "not by the HAProxy that works"])
+}
+
+fn lying_pidfile(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let own = std::process::id();
+    let pidfile = stage.instance.pidfile_path();
+    let pid = stage.instance.pid()?;
+    // It serves, whatever the pidfile says.
+    for text in [format!("{own}\n"), "rubbish".to_owned(), String::new()] {
+        fs::write(&pidfile, text)?;
+        green(&stage)?;
+    }
+    fs::write(&pidfile, format!("{pid}\n"))?;
+    kill(&stage)?;
+    fs::write(&pidfile, format!("{own}\n"))?;
+    red(&stage, &[&format!("names pid {own}, which is gone or is no HAProxy")])
+}
+
+/// Whoever edits a file must not lose the address; what he has written counts once it is what runs.
+fn edited(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    stage.instance.write_config(Config::plain("g2").frontend(8081))?;
+    green(&stage)?;
+    stage.instance.write_config_text("rubbish")?;
+    green(&stage)?;
+    stage.instance.write_config(Config::plain("g2").frontend(8081))?;
+    stage.hareload().run()?.expect_code(0)?;
+    green(&stage)
+}
+
+fn asked(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let admin = stage.instance.admin_socket();
+    let url = "http://127.0.0.1:8080/";
+    healthy(&stage).arg("--admin-socket").arg(&admin).args(["--probe", url]).run()?.expect_code(0)?;
+    let told = healthy(&stage).args(["--probe", &format!("{url}=404")]).run()?.expect_code(1)?;
+    told.expect_said(&["it answered 200, expected 404"])?;
+    let told = healthy(&stage).arg("--admin-socket").arg("/nowhere/admin.sock").run()?.expect_code(1)?;
+    told.expect_said(&["/nowhere/admin.sock"])?;
+    let stranger = TcpListener::bind(("127.0.0.1", 0))?;
+    let url = format!("tcp://{}", stranger.local_addr()?);
+    let accepting = thread::spawn(move || stranger.accept());
+    let told = healthy(&stage).args(["--probe", &url]).run()?.expect_code(1)?;
+    told.expect_said(&["another process has accepted it"])?;
+    drop(accepting);
+    let told = healthy(&stage).args(["--probe", "exec:true"]).run()?.expect_code(2)?;
+    told.expect_said(&["exec:"])
+}
+
+fn rounds() -> usize {
+    std::env::var("HARELOAD_TEST_RELOADS").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+}
+
+/// Whoever looks all the time, as root or as anybody, sees it serve all the time.
+fn handovers(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let load = stage.load(RATE, ["g1".to_owned()])?;
+    let nobody = Nobody::new()?;
+    let over = AtomicBool::new(false);
+    let looks = thread::scope(|scope| {
+        let watching = scope.spawn(|| -> Result<u32> {
+            let mut looks = 0;
+            while !over.load(Ordering::Relaxed) {
+                healthy(&stage).run()?.expect_code(0)?;
+                nobody.healthy(&stage)?.expect_code(0)?;
+                looks += 2;
+            }
+            Ok(looks)
+        });
+        let reloads = (0..rounds()).try_for_each(|round| {
+            let way = if round % 2 == 0 { "shared" } else { "trial" };
+            let reload = stage.hareload().args(["--handover", way, "--trial", "20ms", "--wait"]);
+            reload.run()?.expect_code(0).map(drop)
+        });
+        over.store(true, Ordering::Relaxed);
+        let looks = watching.join().map_err(|_| anyhow!("the one who looks has panicked"))?;
+        reloads.and(looks)
+    })?;
+    ensure!(looks > 4, "it was looked at {looks} times only");
+    load.stop()?.expect_lossless().map(drop)
+}
