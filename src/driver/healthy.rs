@@ -116,7 +116,9 @@ fn members(request: &Request) -> Vec<Rc<Process>> {
     let started = find::belonging(request).map(|(pid, _)| pid);
     let pids: BTreeSet<u32> = named.into_iter().chain(started).collect();
     let opened = pids.into_iter().filter_map(|pid| Process::open(pid).ok());
-    let ours = opened.filter(|process| pidfile::is_haproxy(process, request) && find::is_here(process));
+    let ours = opened.filter(|process| {
+        pidfile::is_haproxy(process, request) && find::is_here(process) && !find::is_anothers(process)
+    });
     ours.map(Rc::new).collect()
 }
 
