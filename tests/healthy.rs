@@ -32,7 +32,7 @@ const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-grou
 /// Connections a second during handovers.
 const RATE: u32 = 1000;
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 14] = [
     ("one_that_serves_is_green", serves),
     ("one_that_finishes_its_connections_is_red", leaves),
     ("one_that_is_paused_is_red", paused),
@@ -43,6 +43,10 @@ const TESTS: [(&str, Test); 10] = [
     ("an_edited_configuration_is_not_held_against_it", edited),
     ("what_has_to_work_is_asked", asked),
     ("handovers_are_not_noticed", handovers),
+    ("a_new_one_that_begins_slowly_is_waited_for", slow),
+    ("one_without_a_port_is_known_by_its_sockets", without_a_port),
+    ("one_without_a_pidfile_is_known_by_its_configuration", without_a_pidfile),
+    ("another_instance_is_no_help", another_instance),
 ];
 
 fn main() -> ExitCode {
@@ -164,7 +168,8 @@ fn dead(haproxy: &Haproxy) -> Result<()> {
 fn stranger(haproxy: &Haproxy) -> Result<()> {
     let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1").frontend(8081))?;
     kill(&stage)?;
-    let _stranger = TcpListener::bind(("127.0.0.1", 8080))?;
+    // Its sockets are closed a moment after it has ended.
+    let _stranger = until(DEADLINE, "the port to be free", || TcpListener::bind(("127.0.0.1", 8080)).ok())?;
     red(&stage, &["no HAProxy of this instance runs"])?;
     // The HAProxy lives, and listens elsewhere only.
     stage.instance.write_config(Config::new().frontend(8081).marker("g1"))?;
@@ -218,6 +223,53 @@ fn asked(haproxy: &Haproxy) -> Result<()> {
     drop(accepting);
     let told = healthy(&stage).args(["--probe", "exec:true"]).run()?.expect_code(2)?;
     told.expect_said(&["exec:"])
+}
+
+/// What the new one is to listen on is not asked of the old one.
+fn slow(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let lua = stage.instance.dir().join("own-slow.lua");
+    fs::write(&lua, "os.execute('sleep 0.7')\n")?;
+    let slow = format!("lua-load {}", lua.display());
+    stage.instance.write_config(Config::plain("g2").frontend(8081).extra_global(&slow))?;
+    let reload = stage.hareload().spawn()?;
+    let nobody = Nobody::new()?;
+    while !stage.listening().is_empty() && stage.instance.serving_generation()? == "g1" {
+        healthy(&stage).run()?.expect_code(0)?;
+        nobody.healthy(&stage)?.expect_code(0)?;
+    }
+    reload.wait(DEADLINE)?.expect_code(0)?;
+    green(&stage)
+}
+
+fn without_a_port(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let socket = stage.instance.dir().join("own-web.sock");
+    let bind = format!("bind unix@{}", socket.display());
+    stage.instance.write_config(Config::new().marker("g2").extra_frontend(&bind))?;
+    stage.hareload().verb("restart").run()?.expect_code(0)?;
+    healthy(&stage).run()?.expect_code(0)?;
+    kill(&stage)?;
+    healthy(&stage).run()?.expect_code(1).map(drop)
+}
+
+fn without_a_pidfile(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    kill(&stage)?;
+    fs::remove_file(stage.instance.pidfile_path())?;
+    let mut command = Command::new(&haproxy.path);
+    command.arg("-D").arg("-f").arg(stage.instance.config_path()).current_dir(stage.instance.dir());
+    process::run(command, DEADLINE)?.expect_code(0)?;
+    healthy(&stage).run()?.expect_code(0).map(drop)
+}
+
+fn another_instance(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    kill(&stage)?;
+    let other = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    fs::write(stage.instance.pidfile_path(), format!("{}\n", other.instance.pid()?))?;
+    healthy(&stage).run()?.expect_code(1)?;
+    healthy(&other).run()?.expect_code(0).map(drop)
 }
 
 fn rounds() -> usize {

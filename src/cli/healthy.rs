@@ -14,7 +14,11 @@ use super::settings::{self, Purpose};
 
 /// `hareload healthy`.
 pub(super) fn healthy(args: &HealthyArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let late = || {
+    let quiet = args.quiet;
+    let late = move || {
+        if quiet {
+            return;
+        }
         let _ = output::result(&format!("not healthy: that could not be told within {DEADLINE:?}"));
     };
     watchdog::exit_after(DEADLINE, exit::healthy::RED, late);

@@ -193,6 +193,28 @@ pub(super) fn runs(request: &Request, records: &Records<'_>) -> Result<Result<()
     Ok(Ok(()))
 }
 
+/// Whoever is meant, as far as everybody may see, and everybody else who was started for the instance: one that begins,
+/// those that drain.
+pub(super) fn members(request: &Request, records: &Records<'_>) -> Vec<Rc<Process>> {
+    let pidfile = pidfile_of(request);
+    let looking = Looking { request, records, pidfile: &pidfile };
+    let mut members = match looking.first() {
+        Ok(Ok(processes)) => processes,
+        Ok(Err(trouble)) => match looking.adopt(&trouble) {
+            Ok(Ok((processes, _))) => processes,
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        },
+        Err(_) => Vec::new(),
+    };
+    for process in belonging(request).filter_map(|(pid, _)| Process::open(pid).ok()) {
+        let known = members.iter().any(|member| member.pid() == process.pid());
+        if !known && looking.is_haproxy(&process) && is_here(&process) && !is_anothers(&process) {
+            members.push(Rc::new(process));
+        }
+    }
+    members
+}
+
 impl From<Old> for Found {
     fn from(old: Old) -> Found {
         Found::Old(Box::new(old))

@@ -6,7 +6,7 @@
 //!
 //! Called by the command line.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,13 +17,15 @@ use tokio::time;
 
 use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
-use crate::os::sockets::{self, Listener};
+use crate::os::sockets::{self, Kind, Listener};
+use crate::os::state::StateDir;
 use crate::os::{admin, cgroup, clock};
 
 use super::expected;
 use super::find::{self, Posture};
 use super::pidfile;
 use super::probe;
+use super::records::Records;
 use super::request::{Probe, Request};
 
 /// How long all of it may take: keepalived's shortest interval is a second up to 2.3.1, and users want less.
@@ -100,26 +102,30 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
         sockets::tcp_listeners().map_err(|error| format!("the listeners can't be read: {error}"))?;
     let theirs = Theirs::of(&working);
     let own: Vec<&Listener> = listeners.iter().filter(|listener| theirs.include(listener)).collect();
-    let expected = expected(request, wanted, &working);
-    let covered = |address: &&SocketAddr| own.iter().any(|listener| listener.takes(**address));
-    match expected.iter().find(|address| !covered(address)) {
-        Some(_) if own.is_empty() && held.is_empty() => Err(silent(&working)),
-        None if own.is_empty() => Err(silent(&working)),
+    let expected = match wanted.addresses.as_slice() {
+        [] => expected(request, &working, &own),
+        addresses => Some(addresses.to_vec()),
+    };
+    if own.is_empty() {
+        // One that has no TCP listener at all is known by the others.
+        let others = expected.as_ref().is_some_and(Vec::is_empty) && theirs.have_unix_listeners();
+        return match (others, held.is_empty()) {
+            (true, _) => Ok(working),
+            (false, true) => Err(silent(&working)),
+            (false, false) => Err(format!("{}; {}", silent(&working), held.join("; "))),
+        };
+    }
+    let covered = |address: &SocketAddr| own.iter().any(|listener| listener.takes(*address));
+    match expected.iter().flatten().find(|address| !covered(address)) {
         Some(missing) => Err(not_there(*missing, &held)),
         None => Ok(working),
     }
 }
 
-/// Whom the pidfile names, and everybody who was started for this instance.
+/// Whoever is meant, and everybody else who was started for this instance.
 fn members(request: &Request) -> Vec<Rc<Process>> {
-    let named = pidfile::named_in(&find::pidfile_of(request));
-    let started = find::belonging(request).map(|(pid, _)| pid);
-    let pids: BTreeSet<u32> = named.into_iter().chain(started).collect();
-    let opened = pids.into_iter().filter_map(|pid| Process::open(pid).ok());
-    let ours = opened.filter(|process| {
-        pidfile::is_haproxy(process, request) && find::is_here(process) && !find::is_anothers(process)
-    });
-    ours.map(Rc::new).collect()
+    let state = StateDir::look(&request.state_dir).unwrap_or_else(|_| StateDir::nowhere());
+    find::members(request, &Records::of(&state))
 }
 
 /// What keeps a process from working, if anything does.
@@ -153,21 +159,31 @@ impl Theirs {
         theirs
     }
 
+    /// Whether they listen on unix sockets, as far as that can be seen.
+    fn have_unix_listeners(&self) -> bool {
+        sockets::listeners().is_ok_and(|listeners| {
+            let mut unix = listeners.iter().filter(|listener| listener.kind == Kind::UnixStream);
+            unix.any(|listener| self.inodes.contains(&listener.inode))
+        })
+    }
+
     fn include(&self, listener: &Listener) -> bool {
         self.inodes.contains(&listener.inode) || self.makers.contains(&listener.uid)
     }
 }
 
-/// Where they should listen. A configuration that was written after they were started is not theirs, and says nothing.
-fn expected(request: &Request, wanted: &Wanted, processes: &[Rc<Process>]) -> Vec<SocketAddr> {
-    if !wanted.addresses.is_empty() {
-        return wanted.addresses.clone();
-    }
-    let Some(youngest) = processes.iter().max_by_key(|process| process.identity().start_ticks) else {
-        return Vec::new();
+/// Where they should listen; `None` if that is not known: a configuration that was written after the one who listens was
+/// started is not his, and says nothing.
+fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> Option<Vec<SocketAddr>> {
+    let listens = |process: &&Rc<Process>| {
+        process.sockets().is_ok_and(|sockets| {
+            sockets.iter().any(|socket| own.iter().any(|listener| listener.inode == socket.inode))
+        })
     };
-    let expected = expected::of(request, youngest);
-    if expected.younger.is_some() { Vec::new() } else { expected.addresses }
+    let by_age = |process: &&Rc<Process>| process.identity().start_ticks;
+    let oldest = processes.iter().filter(listens).min_by_key(by_age);
+    let expected = expected::of(request, oldest.or_else(|| processes.iter().min_by_key(by_age))?);
+    expected.younger.is_none().then_some(expected.addresses)
 }
 
 fn nobody(request: &Request) -> String {

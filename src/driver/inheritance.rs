@@ -26,6 +26,13 @@ pub(super) fn of(old: &Process) -> Inherited {
         .collect()
 }
 
+/// The same with our own, for whoever starts it in our place.
+pub(super) fn whole(mut inherited: Inherited) -> Inherited {
+    let own = std::env::vars_os().filter(|(name, _)| is_passed_on(name, Author::Peer));
+    inherited.extend(own.map(|(name, value)| (name, Some(value))));
+    inherited
+}
+
 /// The same with these variables, whatever it would inherit.
 pub(super) fn with(mut inherited: Inherited, exported: &[(OsString, OsString)]) -> Inherited {
     inherited.retain(|(name, _)| !exported.iter().any(|(known, _)| known == name));

@@ -16,6 +16,7 @@ use crate::core::plan::Way;
 use crate::haproxy::handoff::Word;
 use crate::haproxy::overlay::Overlay;
 use crate::os::clock;
+use crate::os::files;
 use crate::os::process::Process;
 use crate::os::signals::Interrupts;
 use crate::os::state::StateDir;
@@ -69,7 +70,10 @@ pub fn recover(request: &Request) -> Option<Account> {
         return None;
     }
     let state = StateDir::open(&request.state_dir);
-    if state.is_ok_and(|state| !Held::of("recover", request, &state).has_leftovers()) {
+    let clean = |state: StateDir| {
+        !Held::of("recover", request, &state).has_leftovers() && !files::has_half_written(state.path())
+    };
+    if state.is_ok_and(clean) {
         return None;
     }
     let recover = |held: &Held<'_>| held.recover().map(|account| held::remember(request, account));

@@ -15,6 +15,7 @@ use crate::os::signals::Interrupts;
 use super::check::{self, Level};
 use super::find::{self, Found, Old};
 use super::held::{self, Held, under_lock};
+use super::inheritance;
 use super::records::Restart;
 use super::recover;
 use super::reload::Taking;
@@ -116,8 +117,13 @@ impl Held<'_> {
         let taking = Taking { patient: true, ..taking };
         let mut account = self.take_over(taking.clone(), recovered, interrupts).await;
         interrupted = interrupted.or(account.outcome.interrupted);
+        let serves = account.outcome.verdict.new_serves();
+        if !serves {
+            // Nobody serves while it is waited for them.
+            leaving.hasten();
+        }
         let end = self.see_out(&mut leaving, &mut interrupted, interrupts).await;
-        if !account.outcome.verdict.new_serves() && !alone && end == End::Gone {
+        if !serves && !alone && end == End::Gone {
             account = self.take_over(taking, recovered, interrupts).await;
         }
         if !account.outcome.verdict.new_serves() && end == End::Gone {
@@ -166,7 +172,7 @@ impl Held<'_> {
             old: before.processes.iter().map(|process| process.identity().clone()).collect(),
             words: words.unwrap_or_default(),
             cwd: before.cwd.clone(),
-            inherited: before.inherited(),
+            inherited: inheritance::whole(before.inherited()),
             haproxy: self.request.haproxy.clone().or_else(|| before.executable()),
             configs,
             options: self.request.options.clone(),

@@ -259,6 +259,12 @@ fn half_written(target: &Path) -> OsString {
     name
 }
 
+/// Whether a [`replace`] that was killed, or is at work, has something half-written in this directory.
+pub fn has_half_written(directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name().as_encoded_bytes().starts_with(HALF_WRITTEN.as_bytes()))
+}
+
 /// Removes what a [`replace`] of `path` that was killed has left. Nobody else may be writing it: hold the lock.
 pub fn forget_half_written(path: &Path) {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());

@@ -201,9 +201,15 @@ impl Looking<'_> {
             if !self.is_haproxy(&process) || is_deaf(&process) || !is_here(&process) {
                 continue;
             }
-            // Nothing but its own word says that it is meant.
-            let is_known = origin(&process) == Origin::Trusted || privilege::euid() != ROOT;
-            if is_known && self.stranger(&process).is_none() && self.runs_this(&process) {
+            if self.stranger(&process).is_none() && self.runs_this(&process) {
+                // Nothing but its own word says that it is meant, and it may be so.
+                if origin(&process) == Origin::Unseen && privilege::euid() == ROOT {
+                    let pid = process.pid();
+                    let why = format!(
+                        "{trouble}; pid {pid} runs this configuration, and it can't be seen who has started it"
+                    );
+                    return Err(Refused::new(Refusal::Privilege, format!("{why}; {}", sight::MEND)));
+                }
                 found.push(Rc::new(process));
             } else {
                 others.push(process.pid());
