@@ -191,7 +191,7 @@ fn lying_pidfile(haproxy: &Haproxy) -> Result<()> {
     fs::write(&pidfile, format!("{pid}\n"))?;
     kill(&stage)?;
     fs::write(&pidfile, format!("{own}\n"))?;
-    red(&stage, &[&format!("names pid {own}, which is gone or is no HAProxy")])
+    red(&stage, &[&format!("names pid {own}, which is gone, or no HAProxy that may be meant")])
 }
 
 /// Whoever edits a file must not lose the address; what he has written counts once it is what runs.

@@ -31,7 +31,8 @@ const PATIENCE: &str = "50s";
 const KILLS: u32 = 12;
 const SPAN: Duration = Duration::from_millis(120);
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 13] = [
+    ("killed_with_its_guard_and_restarted", restarted),
     ("the_new_one_serves_while_the_old_one_finishes", serves_while_the_old_one_finishes),
     ("what_the_old_one_still_holds_is_waited_for", held_by_the_old_one),
     ("killed_and_finished_by_the_guard", killed),
@@ -167,6 +168,11 @@ fn recovered(haproxy: &Haproxy) -> Result<()> {
 
 fn reloaded(haproxy: &Haproxy) -> Result<()> {
     after_all_are_killed(haproxy, "reload", &["--wait"])?.is_finished()
+}
+
+fn restarted(haproxy: &Haproxy) -> Result<()> {
+    after_all_are_killed(haproxy, "restart", &[])?.is_finished()?;
+    after_all_are_killed(haproxy, "try-restart", &[])?.is_finished()
 }
 
 fn started(haproxy: &Haproxy) -> Result<()> {

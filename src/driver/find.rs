@@ -10,6 +10,8 @@ use std::rc::Rc;
 use crate::core::account::Named;
 use crate::core::input::Refusal;
 use crate::haproxy::argv::CommandLine;
+use crate::os::files;
+use crate::os::privilege;
 use crate::os::process::{self, Process};
 
 use super::inheritance::{self, Inherited};
@@ -75,6 +77,8 @@ pub struct Old {
     pub unseen: Option<String>,
     /// The admin socket at which it told its sockets, where `/proc` hides them.
     pub told_by: Option<PathBuf>,
+    /// The program that it was started with, if we have started it.
+    pub program: Option<PathBuf>,
     /// What the next one gets of its environment, if it was asked before it left; else it is asked when that is needed.
     pub inherited: Option<Inherited>,
     /// It is paused: nobody serves until it is resumed.
@@ -109,6 +113,7 @@ impl Old {
             pidfile,
             unseen: None,
             told_by: None,
+            program: None,
             inherited: None,
             paused: false,
             remarks: Vec::new(),
@@ -130,8 +135,17 @@ impl Old {
     }
 
     /// Its executable, as it can be run again: after an upgrade in place the path names the new one.
+    ///
+    /// One that we have not started and that has changed its user can have replaced its program too: then `None` if another
+    /// user could change that file.
     pub fn executable(&self) -> Option<PathBuf> {
-        self.processes.first().map(|process| process.identity().exe.clone())
+        if self.program.is_some() {
+            return self.program.clone();
+        }
+        let process = self.processes.first()?;
+        let changed = process.euid().ok() != Some(privilege::euid());
+        let program = process.identity().exe.clone();
+        (!changed || !files::is_changeable_by_others(&program)).then_some(program)
     }
 }
 

@@ -31,6 +31,9 @@ use super::request::{Probe, Request};
 /// How long all of it may take: keepalived's shortest interval is a second up to 2.3.1, and users want less.
 pub const DEADLINE: Duration = Duration::from_millis(300);
 
+/// What of it is for the beginning, and for saying why.
+const MARGIN: Duration = Duration::from_millis(50);
+
 /// How long what is seen may be of the moment: between two looks a generation comes, and another goes.
 const PASSING: Duration = Duration::from_millis(120);
 
@@ -68,7 +71,7 @@ pub fn healthy(request: &Request, wanted: &Wanted) -> Result<(), String> {
         return Ok(());
     }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let left = DEADLINE.saturating_sub(clock::since_boot().saturating_sub(began));
+    let left = (DEADLINE - MARGIN).saturating_sub(clock::since_boot().saturating_sub(began));
     runtime.block_on(async {
         let until = time::Instant::now() + left;
         if let Some(path) = &wanted.admin {
@@ -100,7 +103,7 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
     }
     let listeners =
         sockets::tcp_listeners().map_err(|error| format!("the listeners can't be read: {error}"))?;
-    let theirs = Theirs::of(&working);
+    let theirs = Theirs::of(&working, &pidfile::named_in(&find::pidfile_of(request)));
     let own: Vec<&Listener> = listeners.iter().filter(|listener| theirs.include(listener)).collect();
     let expected = match wanted.addresses.as_slice() {
         [] => expected(request, &working, &own),
@@ -147,13 +150,17 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn of(processes: &[Rc<Process>]) -> Theirs {
+    /// Those that the pidfile names are `named`.
+    fn of(processes: &[Rc<Process>], named: &[u32]) -> Theirs {
         let mut theirs = Theirs { inodes: HashSet::new(), makers: HashSet::new() };
         for process in processes {
             match process.sockets() {
                 Ok(sockets) => theirs.inodes.extend(sockets.iter().map(|socket| socket.inode)),
-                // HAProxy binds before it changes its user.
-                Err(_) => theirs.makers.extend(process.euid().ok().into_iter().chain([ROOT])),
+                // HAProxy binds before it changes its user; one that another user has started has to be named.
+                Err(_) => {
+                    let euid = process.euid().ok().filter(|_| named.contains(&process.pid()));
+                    theirs.makers.extend(euid.into_iter().chain([ROOT]));
+                }
             }
         }
         theirs
@@ -182,7 +189,8 @@ fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> 
     };
     let by_age = |process: &&Rc<Process>| process.identity().start_ticks;
     let oldest = processes.iter().filter(listens).min_by_key(by_age);
-    let expected = expected::of(request, oldest.or_else(|| processes.iter().min_by_key(by_age))?);
+    // The first is the one that is meant.
+    let expected = expected::of(request, oldest.or_else(|| processes.first())?);
     expected.younger.is_none().then_some(expected.addresses)
 }
 
@@ -194,7 +202,7 @@ fn nobody(request: &Request) -> String {
         [] => "is missing".to_owned(),
         pids => {
             let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-            format!("names pid {}, which is gone or is no HAProxy", pids.join(", "))
+            format!("names pid {}, which is gone, or no HAProxy that may be meant", pids.join(", "))
         }
     };
     format!("no HAProxy of this instance runs; pidfile {} {what}", path.display())

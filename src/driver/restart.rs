@@ -44,7 +44,7 @@ pub fn restart(request: &Request, command: &'static str, manner: Manner, if_stop
 impl Held<'_> {
     fn restart(&self, manner: Manner, if_stopped: IfStopped) -> Account {
         self.in_runtime(async |interrupts| {
-            let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
+            let recovered = self.leftovers(interrupts).await;
             let found = find::find(self.request, &self.records)?;
             if let (Found::Nobody(why), IfStopped::Leave) = (&found, if_stopped) {
                 return Ok(Account { notes: vec![why.clone()], ..self.account(Verdict::Unchanged) });

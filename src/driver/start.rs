@@ -12,7 +12,6 @@ use crate::haproxy::argv::CommandLine;
 use super::find::{self, DEFAULT_INSTANCE, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::pidfile;
-use super::recover;
 use super::reload::{Taking, readable, standalone};
 use super::request::{Refused, Request};
 use super::texts::Texts;
@@ -38,8 +37,7 @@ pub fn start(request: &Request) -> Account {
 impl Held<'_> {
     pub(super) fn start(&self) -> Account {
         self.in_runtime(async |interrupts| {
-            let recovered = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
-            self.records.end_restart();
+            let recovered = self.leftovers(interrupts).await;
             match find::find(self.request, &self.records)? {
                 // Nobody serves while it is paused. A pidfile that does not name it is set right.
                 Found::Old(old) => {

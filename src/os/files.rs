@@ -12,12 +12,17 @@ use nix::fcntl::posix_fallocate;
 use nix::libc;
 use thiserror::Error;
 
+use super::privilege;
+
 mod kept;
 
 pub use kept::{Kept, forget, forget_all_beside, forget_half_bound, keep_beside, put_back};
 
 /// Permissions of a file that was not there before: what HAProxy gives its pidfile.
 const NEW_FILE_MODE: u32 = 0o644;
+
+/// Permission bits that let others write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// How the name of a file begins that is being written, until it is renamed.
 const HALF_WRITTEN: &str = ".hareload-";
@@ -126,6 +131,13 @@ pub fn modified(path: &Path) -> Option<jiff::Timestamp> {
     let metadata = fs::metadata(path).ok()?;
     let at = |seconds, nanos: i64| jiff::Timestamp::new(seconds, i32::try_from(nanos).ok()?).ok();
     at(metadata.mtime(), metadata.mtime_nsec()).max(at(metadata.ctime(), metadata.ctime_nsec()))
+}
+
+/// Whether a file belongs to another user than us and root, or others may write to it. One that is not there does not.
+pub fn is_changeable_by_others(path: &Path) -> bool {
+    let trusted = [privilege::euid(), 0];
+    fs::metadata(path)
+        .is_ok_and(|metadata| !trusted.contains(&metadata.uid()) || metadata.mode() & WRITABLE_BY_OTHERS != 0)
 }
 
 /// Whether it is a FIFO: a named one, or a pipe below `/dev/fd`. Symbolic links are followed.

@@ -79,8 +79,10 @@ impl Looking<'_> {
                 "pid {pid} is stopped (SIGSTOP, or a debugger) and hears nothing until `kill -CONT {pid}`"
             )
         }));
-        let mut old =
-            Old { processes, command, configs, cwd, number, remarks, ..Old::nobody(self.pidfile.to_owned()) };
+        let known = recorded.as_ref().and_then(|known| known.processes.iter().find(|known| first.is(known)));
+        let program = known.map(|known| known.exe.clone());
+        let nobody = Old::nobody(self.pidfile.to_owned());
+        let mut old = Old { processes, command, configs, cwd, number, remarks, program, ..nobody };
         self.survey(&mut old);
         // One that serves is neither a master nor paused.
         let mute = old.listening.is_empty();

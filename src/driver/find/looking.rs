@@ -127,7 +127,13 @@ impl Looking<'_> {
         if !is_here(process) {
             return Some(format!("which is {ELSEWHERE}; reload it in there"));
         }
-        if let Origin::Other(uid) = origin(process) {
+        if self.has_become_another(process) {
+            let exe = process.identity().exe.display();
+            return Some(format!("which runs another program now than it was started with: {exe}"));
+        }
+        if let Origin::Other(uid) = origin(process)
+            && !is_deaf(process)
+        {
             return Some(format!(
                 "which uid {uid} has started, who may not decide what others run; call hareload as that user"
             ));
@@ -151,6 +157,13 @@ impl Looking<'_> {
                     .to_owned(),
             ),
         }
+    }
+
+    /// Whether one of ours has replaced its program: it has its pid, its start time and its sockets still.
+    fn has_become_another(&self, process: &Process) -> bool {
+        let current = self.records.current();
+        let known = current.iter().flat_map(|current| &current.processes).find(|known| process.is(known));
+        known.is_some_and(|known| known.exe != process.identity().exe)
     }
 
     /// Whether a process that has no `-p` belongs here: by our records, by the configuration that is asked for, or by
