@@ -170,8 +170,14 @@ fn standalone(booted: &Booted) -> Result<()> {
     booted.ok("systemctl status haproxy")?;
     booted.ok("/etc/init.d/haproxy status")?;
     booted.configure("restarted", "")?;
+    // Nobody serves while the service is stopped: nobody waits for this client then.
+    let mut client = TcpStream::connect(("127.0.0.1", PORT))?;
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhalf: of a request")?;
     booted.ok("systemctl restart haproxy")?;
     booted.serves_now("restarted")?;
+    let last = booted.ok("hareload history -n 2 -v")?;
+    ensure!(last.contains("tells them to stop") && !last.contains("tells them to retire"), "{last}");
+    drop(client);
     booted.is_well()?;
     booted.ok("systemctl stop haproxy")?;
     booted.nobody_serves()?;
