@@ -66,7 +66,7 @@ impl Nobody {
     fn new() -> Result<Nobody> {
         let room = TempDir::new()?;
         fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
-        fs::copy(HARELOAD, room.path().join("hareload"))?;
+        process::copy_program(HARELOAD, room.path().join("hareload"))?;
         Ok(Nobody { room })
     }
 

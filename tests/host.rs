@@ -71,7 +71,7 @@ fn impostor_is_not_believed(haproxy: &Haproxy) -> Result<()> {
     let room = tempfile::TempDir::new()?;
     fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
     let program = room.path().join("haproxy");
-    fs::copy(std::env::current_exe()?, &program)?;
+    process::copy_program(std::env::current_exe()?, &program)?;
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
     command.arg("-f").arg(stage.instance.config_path()).arg("-p").arg(stage.instance.pidfile_path());

@@ -6,7 +6,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
-use hareload_testkit::process::Running;
+use hareload_testkit::process::{self, Running};
 use hareload_testkit::stage::Stage;
 use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
@@ -70,8 +69,7 @@ impl Scene {
             haproxy.path.display()
         );
         let program = stage.instance.dir().join("own-haproxy");
-        fs::write(&program, script)?;
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        process::write_script(&program, &script)?;
         let mut client = TcpStream::connect(stage.instance.address()?)?;
         client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nhalf: of a request")?;
         let restart = stage.hareload().verb("restart").option("--haproxy", &program);

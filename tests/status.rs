@@ -282,7 +282,7 @@ fn nobody(haproxy: &Haproxy) -> Result<()> {
     let room = TempDir::new()?;
     fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
     let program = room.path().join("hareload");
-    fs::copy(HARELOAD, &program)?;
+    process::copy_program(HARELOAD, &program)?;
     let before = stage.files()?;
     let told = as_nobody(&stage, &program, &["--output", "json"])?.expect_code(0)?;
     let told: Value = serde_json::from_str(&told.stdout)?;

@@ -25,7 +25,7 @@ pub(crate) fn nobody(haproxy: &Haproxy) -> Result<()> {
     let room = TempDir::new()?;
     fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
     let program = room.path().join("hareload");
-    fs::copy(HARELOAD, &program)?;
+    process::copy_program(HARELOAD, &program)?;
     let before = stage.files()?;
     let run = |more: &[&str]| -> Result<Value> {
         let command = stage.json().verb("doctor").args(more).command();
@@ -115,10 +115,7 @@ pub(crate) fn stand_in(dir: &Path, says: &str) -> Result<()> {
     let path = dir.join("systemctl");
     let text =
         format!("#!/bin/sh\nfor unit; do :; done\n[ \"$unit\" = haproxy.service ] || exit 0\n{says}\n");
-    // Written by another process: what writes a program must not be open in one that a test beside this one forks.
-    let mut command = Command::new("sh");
-    command.args(["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh"]).arg(text).arg(path);
-    process::run(command, DEADLINE)?.expect_code(0).map(drop)
+    process::write_script(path, &text)
 }
 
 pub(crate) fn systemd(haproxy: &Haproxy) -> Result<()> {

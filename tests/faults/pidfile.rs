@@ -129,7 +129,7 @@ fn recycled_by(haproxy: &Haproxy, name: &str) -> Result<bool> {
     instance.kill_all()?;
     let program = instance.dir().join("own-bin").join(name);
     fs::create_dir(instance.dir().join("own-bin"))?;
-    fs::copy("/bin/sleep", &program)?;
+    process::copy_program("/bin/sleep", &program)?;
     let stranger = process::start_as(pid, || {
         let mut command = Command::new(&program);
         command.arg("600");

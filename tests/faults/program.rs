@@ -7,6 +7,7 @@ use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{self, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::instance::Instance;
+use hareload_testkit::process;
 use hareload_testkit::waiting::until;
 
 use crate::HARELOAD;
@@ -33,13 +34,13 @@ pub(crate) fn upgraded_in_place(haproxy: &Haproxy) -> Result<()> {
     let newer = haproxies::all().into_iter().next_back().context("no HAProxy")?;
     let room = hareload_testkit::tempfile::tempdir()?;
     let path = room.path().canonicalize()?.join("haproxy");
-    fs::copy(&haproxy.path, &path)?;
+    process::copy_program(&haproxy.path, &path)?;
     let copied = Haproxy { path: path.clone(), ..haproxy.clone() };
     let mut scene = Scene::of(&copied, Config::plain("g1"))?;
     scene.stage.instance.write_config(Config::plain("g2"))?;
     // As a package manager does it: a new file by another name, then the rename.
     let beside = room.path().join("haproxy.new");
-    fs::copy(&newer.path, &beside)?;
+    process::copy_program(&newer.path, &beside)?;
     fs::rename(&beside, &path)?;
     let runs = fs::read_link(format!("/proc/{}/exe", scene.old))?;
     ensure!(runs.to_string_lossy().ends_with(" (deleted)"), "{} was not replaced", runs.display());

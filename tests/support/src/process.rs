@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -55,6 +56,28 @@ impl RunResult {
         let Some(missing) = missing else { return Ok(()) };
         bail!("not said: {missing:?}\nstdout: {}\nstderr: {}", self.stdout, self.stderr)
     }
+}
+
+/// Copies a program, by another process: a descriptor that writes to it would be inherited by whatever another thread starts
+/// meanwhile, and a program that is written to can't be run (ETXTBSY).
+///
+/// # Errors
+/// When it can't be copied.
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let mut command = Command::new("cp");
+    command.arg("--").arg(from.as_ref()).arg(to.as_ref());
+    run(command, REAPED)?.expect_code(0).map(drop)
+}
+
+/// Writes a script that can be run at once.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write_script(path: impl AsRef<Path>, text: &str) -> Result<()> {
+    let draft = tempfile::NamedTempFile::new()?;
+    fs::write(draft.path(), text)?;
+    fs::set_permissions(draft.path(), fs::Permissions::from_mode(0o755))?;
+    copy_program(draft.path(), path)
 }
 
 /// A command that runs. Dropped while it runs, it is killed and reaped.
