@@ -47,6 +47,13 @@ pub struct Generation {
     pub pidfile: Option<PathBuf>,
 }
 
+impl Generation {
+    /// What is written down of this process; `None` if it is another's.
+    pub fn identity_of(&self, process: &Process) -> Option<&Identity> {
+        self.processes.iter().find(|known| process.is(known))
+    }
+}
+
 /// A listener of the old one, so that *listens again* can be checked after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listening {
@@ -229,8 +236,8 @@ impl<'a> Records<'a> {
     /// The command line of one of those who serve, as we gave it.
     pub fn words_of(&self, process: &Process) -> Option<Vec<OsString>> {
         let current = self.current()?;
-        let known = current.processes.iter().any(|known| process.is(known));
-        (known && !current.words.is_empty()).then_some(current.words)
+        current.identity_of(process)?;
+        Some(current.words).filter(|words| !words.is_empty())
     }
 
     /// Writes down who serves.

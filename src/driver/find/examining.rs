@@ -26,11 +26,10 @@ impl Looking<'_> {
         let Some(first) = processes.first() else {
             return Err(Refused::new(Refusal::NotRunning, "no HAProxy runs"));
         };
-        let current = self.records.current();
-        let recorded = current.filter(|current| current.processes.iter().any(|known| first.is(known)));
-        let line = match self.records.words_of(first) {
-            Some(words) => words,
-            None => first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?,
+        let recorded = self.records.current().filter(|current| current.identity_of(first).is_some());
+        let line = match &recorded {
+            Some(recorded) if !recorded.words.is_empty() => recorded.words.clone(),
+            _ => first.cmdline().map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?,
         };
         let mut command = CommandLine::parse(&line).map_err(|error| {
             let pid = first.pid();
@@ -79,7 +78,7 @@ impl Looking<'_> {
                 "pid {pid} is stopped (SIGSTOP, or a debugger) and hears nothing until `kill -CONT {pid}`"
             )
         }));
-        let known = recorded.as_ref().and_then(|known| known.processes.iter().find(|known| first.is(known)));
+        let known = recorded.as_ref().and_then(|recorded| recorded.identity_of(first));
         let program = known.map(|known| known.exe.clone());
         let nobody = Old::nobody(self.pidfile.to_owned());
         let mut old = Old { processes, command, configs, cwd, number, remarks, program, ..nobody };

@@ -162,17 +162,14 @@ impl Looking<'_> {
     /// Whether one of ours has replaced its program: it has its pid, its start time and its sockets still.
     fn has_become_another(&self, process: &Process) -> bool {
         let current = self.records.current();
-        let known = current.iter().flat_map(|current| &current.processes).find(|known| process.is(known));
+        let known = current.as_ref().and_then(|current| current.identity_of(process));
         known.is_some_and(|known| known.exe != process.identity().exe)
     }
 
     /// Whether a process that has no `-p` belongs here: by our records, by the configuration that is asked for, or by
     /// the `pidfile` of its own.
     pub(super) fn is_ours_without_pidfile(&self, process: &Process, command: &CommandLine) -> bool {
-        let recorded = self
-            .records
-            .current()
-            .is_some_and(|current| current.processes.iter().any(|known| process.is(known)));
+        let recorded = self.records.current().is_some_and(|current| current.identity_of(process).is_some());
         let theirs: Vec<PathBuf> = command.configs.iter().map(|path| absolute(process, path)).collect();
         let asked = self.is_asked_for(&theirs);
         recorded || asked || {
