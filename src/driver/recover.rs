@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::core::account::Account;
 use crate::core::machine::{Found, Machine};
 use crate::haproxy::runtime::Info;
-use crate::os::process::{Process, ProcessError};
+use crate::os::process::{self, Process, ProcessError};
 use crate::os::signals::Interrupts;
 use crate::os::{admin, clock, files};
 
@@ -119,8 +119,7 @@ async fn is_live(admin: &std::path::Path, members: &Members) -> bool {
 
 /// The old one, as far as it lives.
 fn old_of(journal: &Journal) -> Old {
-    let processes: Vec<Rc<Process>> =
-        journal.old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+    let processes = process::living(&journal.old);
     Old {
         listening: journal
             .listening

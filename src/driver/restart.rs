@@ -9,7 +9,7 @@ use crate::core::outcome::{Cause, Verdict};
 use crate::core::stopping::{End, Manner};
 use crate::haproxy::argv::CommandLine;
 use crate::os::files::Room;
-use crate::os::process::{Identity, Process};
+use crate::os::process::{self, Identity, Process};
 use crate::os::signals::Interrupts;
 
 use super::check::{self, Level};
@@ -223,8 +223,7 @@ impl Held<'_> {
             Err(refused) => return held.refused(refused),
         };
         let command = CommandLine::parse(&restart.words).unwrap_or_default();
-        let processes =
-            restart.old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+        let processes = process::living(&restart.old);
         let (cwd, inherited) = (restart.cwd, Some(restart.inherited));
         let before = Old { processes, command, cwd, inherited, ..Old::nobody(restart.pidfile) };
         let account = match held.beginning(Some(&before)) {
@@ -243,8 +242,7 @@ impl Held<'_> {
         manner: Manner,
         interrupts: &mut Interrupts,
     ) -> Account {
-        let left: Vec<Rc<Process>> =
-            old.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+        let left = process::living(old);
         let mut account = self.unchanged(new);
         if !left.is_empty() {
             let mut leaving = self.tell_to_leave(left, None, manner).await;

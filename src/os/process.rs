@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -277,6 +278,11 @@ impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+}
+
+/// Those of them that can still be found.
+pub fn living(known: &[Identity]) -> Vec<Rc<Process>> {
+    known.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect()
 }
 
 fn open_pidfd(pid: u32) -> Result<OwnedFd, ProcessError> {

@@ -197,8 +197,7 @@ impl Looking<'_> {
     /// Looks for the one process that must be meant: it, and how it was found; or why nobody is.
     pub(super) fn adopt(&self, trouble: &str) -> Result<Result<Adopted, String>, Refused> {
         if let Some(current) = self.records.current() {
-            let processes: Vec<Rc<Process>> =
-                current.processes.iter().filter_map(|known| Process::find(known).ok().map(Rc::new)).collect();
+            let processes = process::living(&current.processes);
             if !processes.is_empty() && !processes.iter().all(|process| is_deaf(process)) {
                 let how =
                     format!("{trouble}; went by our own record of generation {} instead", current.number);
