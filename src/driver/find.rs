@@ -27,7 +27,7 @@ mod seen;
 pub(super) use belonging::belonging;
 use looking::Looking;
 use seen::same_file;
-pub(super) use seen::{Posture, absolute, command_of, is_anothers, is_here, posture};
+pub(super) use seen::{Posture, absolute, command_of, is_here, may_be_ours, posture};
 
 /// Where Debian's HAProxy has its pidfile, for whoever names none.
 pub const DEFAULT_PIDFILE: &str = "/run/haproxy.pid";
@@ -222,7 +222,7 @@ pub(super) fn members(request: &Request, records: &Records<'_>) -> Vec<Rc<Proces
     };
     for process in belonging(request).filter_map(|(pid, _)| Process::open(pid).ok()) {
         let known = members.iter().any(|member| member.pid() == process.pid());
-        if !known && looking.is_haproxy(&process) && is_here(&process) && !is_anothers(&process) {
+        if !known && looking.is_haproxy(&process) && may_be_ours(&process) {
             members.push(Rc::new(process));
         }
     }
@@ -243,7 +243,7 @@ pub(super) fn of_pidfile(request: &Request, records: &Records<'_>) -> Vec<Rc<Pro
         let command = command_of(process);
         let own = command.and_then(|command| command.pidfile).map(|path| absolute(process, path));
         let same = own.is_some_and(|own| same_file(&own, &pidfile));
-        looking.is_haproxy(process) && same && is_here(process) && !is_anothers(process)
+        looking.is_haproxy(process) && same && may_be_ours(process)
     };
     process::all()
         .filter_map(|pid| Process::open(pid).ok())

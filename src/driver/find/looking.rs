@@ -12,7 +12,7 @@ use crate::os::process::{self, Process, ProcessError};
 
 use super::seen::{
     Origin, ROOT, absolute, command_of, instance_of, is_deaf, is_here, is_master, of_lost_state, origin,
-    same_file,
+    other_owner, same_file,
 };
 use super::{DEFAULT_INSTANCE, ELSEWHERE, NOBODY};
 use crate::driver::pidfile::is_haproxy;
@@ -131,9 +131,7 @@ impl Looking<'_> {
             let exe = process.identity().exe.display();
             return Some(format!("which runs another program now than it was started with: {exe}"));
         }
-        if let Origin::Other(uid) = origin(process)
-            && !is_deaf(process)
-        {
+        if let Some(uid) = other_owner(process) {
             return Some(format!(
                 "which uid {uid} has started, who may not decide what others run; call hareload as that user"
             ));

@@ -135,9 +135,17 @@ pub(super) enum Origin {
     Unseen,
 }
 
-/// Whether it is certainly another user's. One that drains may be of whatever user HAProxy has become.
-pub(in crate::driver) fn is_anothers(process: &Process) -> bool {
-    matches!(origin(process), Origin::Other(_)) && !is_deaf(process)
+/// The other user whose it certainly is. One that drains may be of whatever user HAProxy has become.
+pub(super) fn other_owner(process: &Process) -> Option<u32> {
+    match origin(process) {
+        Origin::Other(uid) => (!is_deaf(process)).then_some(uid),
+        Origin::Trusted | Origin::Unseen => None,
+    }
+}
+
+/// Whether it can be one of ours: it is here, and not certainly another user's.
+pub(in crate::driver) fn may_be_ours(process: &Process) -> bool {
+    is_here(process) && other_owner(process).is_none()
 }
 
 /// Whose a process is by its beginning: one that has changed its user still holds what it bound before.

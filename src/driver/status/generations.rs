@@ -45,7 +45,7 @@ pub(super) fn rows(
             continue;
         }
         let role = match Process::open(pid) {
-            Ok(process) if !find::is_here(&process) || find::is_anothers(&process) => continue,
+            Ok(process) if !find::may_be_ours(&process) => continue,
             Ok(_) if number.is_some() && number == under_way => Role::Starting,
             Ok(process) if process.is_veiled() => Role::Unknown,
             Ok(process) => match find::posture(&process) {
