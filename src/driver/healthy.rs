@@ -19,7 +19,7 @@ use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
 use crate::os::sockets::{self, Kind, Listener};
 use crate::os::state::StateDir;
-use crate::os::{admin, cgroup, clock};
+use crate::os::{admin, cgroup, clock, privilege};
 
 use super::expected;
 use super::find::{self, Posture};
@@ -39,9 +39,6 @@ const PASSING: Duration = Duration::from_millis(120);
 
 /// Between two looks.
 const APART: Duration = Duration::from_millis(10);
-
-/// The uid of root.
-const ROOT: u32 = 0;
 
 /// What it takes to be healthy, besides that a HAProxy of the instance listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,7 +156,7 @@ impl Theirs {
                 // HAProxy binds before it changes its user; one that another user has started has to be named.
                 Err(_) => {
                     let euid = process.euid().ok().filter(|_| named.contains(&process.pid()));
-                    theirs.makers.extend(euid.into_iter().chain([ROOT]));
+                    theirs.makers.extend(euid.into_iter().chain([privilege::ROOT]));
                 }
             }
         }

@@ -22,7 +22,7 @@ pub use kept::{Kept, forget, forget_all_beside, forget_half_bound, keep_beside, 
 const NEW_FILE_MODE: u32 = 0o644;
 
 /// Permission bits that let others write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+pub(super) const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// How the name of a file begins that is being written, until it is renamed.
 const HALF_WRITTEN: &str = ".hareload-";
@@ -135,7 +135,7 @@ pub fn modified(path: &Path) -> Option<jiff::Timestamp> {
 
 /// Whether a file belongs to another user than us and root, or others may write to it. One that is not there does not.
 pub fn is_changeable_by_others(path: &Path) -> bool {
-    let trusted = [privilege::euid(), 0];
+    let trusted = [privilege::euid(), privilege::ROOT];
     fs::metadata(path)
         .is_ok_and(|metadata| !trusted.contains(&metadata.uid()) || metadata.mode() & WRITABLE_BY_OTHERS != 0)
 }

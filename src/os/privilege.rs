@@ -8,6 +8,9 @@ use nix::unistd::geteuid;
 /// Bit of CAP_SYS_PTRACE in a capability set; capabilities(7), linux/capability.h.
 const CAP_SYS_PTRACE: u32 = 19;
 
+/// The user id of root.
+pub const ROOT: u32 = 0;
+
 /// Our effective user id.
 pub fn euid() -> u32 {
     geteuid().as_raw()

@@ -10,13 +10,11 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use thiserror::Error;
 
+use super::files::WRITABLE_BY_OTHERS;
 use super::privilege;
 
 /// The longest name of an instance: it is part of socket paths, which hold 107 bytes.
 const LONGEST_INSTANCE: usize = 64;
-
-/// Permission bits that would let others write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Why a state directory is refused.
 #[derive(Debug, Error)]
@@ -133,7 +131,7 @@ impl StateDir {
             return Err(StateError::NotADirectory { path });
         }
         let (owner, wanted) = (metadata.uid(), privilege::euid());
-        if owner != wanted && owner != 0 {
+        if owner != wanted && owner != privilege::ROOT {
             return Err(StateError::WrongOwner { path, owner, wanted });
         }
         let mode = metadata.mode() & 0o7777;
@@ -175,7 +173,7 @@ fn is_kept_by(path: &Path) -> Result<(), StateError> {
         return Ok(());
     };
     let (owner, wanted, mode) = (metadata.uid(), privilege::euid(), metadata.mode() & 0o7777);
-    if owner != wanted && owner != 0 {
+    if owner != wanted && owner != privilege::ROOT {
         return Err(StateError::WrongOwner { path: above, owner, wanted });
     }
     if mode & WRITABLE_BY_OTHERS != 0 && mode & STICKY == 0 {

@@ -11,7 +11,7 @@ use crate::os::privilege;
 use crate::os::process::{self, Process, ProcessError};
 
 use super::seen::{
-    Origin, ROOT, absolute, command_of, instance_of, is_deaf, is_here, is_master, of_lost_state, origin,
+    Origin, absolute, command_of, instance_of, is_deaf, is_here, is_master, of_lost_state, origin,
     other_owner, same_file,
 };
 use super::{DEFAULT_INSTANCE, ELSEWHERE, NOBODY};
@@ -210,7 +210,7 @@ impl Looking<'_> {
             }
             if self.stranger(&process).is_none() && self.runs_this(&process) {
                 // Nothing but its own word says that it is meant, and it may be so.
-                if origin(&process) == Origin::Unseen && privilege::euid() == ROOT {
+                if origin(&process) == Origin::Unseen && privilege::euid() == privilege::ROOT {
                     let pid = process.pid();
                     let why = format!(
                         "{trouble}; pid {pid} runs this configuration, and it can't be seen who has started it"

@@ -89,9 +89,6 @@ pub(super) fn is_paused(process: &Process) -> bool {
         })
 }
 
-/// The uid of root.
-pub(super) const ROOT: u32 = 0;
-
 /// How many descriptors are looked at first: listeners are opened before anything else, connections come later.
 const EARLY: i32 = 64;
 
@@ -153,7 +150,7 @@ pub(in crate::driver) fn may_be_ours(process: &Process) -> bool {
 /// Anybody can start a program of any name with any command line. What a descriptor's socket is owned by is who has made it
 /// (net/socket.c, sock_alloc), and who it was made by does not change when it is passed on.
 pub(super) fn origin(process: &Process) -> Origin {
-    let trusted = [privilege::euid(), ROOT];
+    let trusted = [privilege::euid(), privilege::ROOT];
     let Ok(euid) = process.euid() else { return Origin::Unseen };
     if trusted.contains(&euid) {
         return Origin::Trusted;
