@@ -2,12 +2,12 @@
 //!
 //! What a key means is the help of the option of the same name. Called by the settings, and by the man page.
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use toml::Table;
 
 use crate::cli::options::{Form, WayWord, duration, probe};
 use crate::cli::output;
@@ -91,49 +91,50 @@ impl TryFrom<String> for ProbeText {
 
 /// Reads the file that is named, or else the usual one if it is there.
 pub(super) fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
-    let path = named.map_or_else(|| PATH.into(), Path::to_owned);
-    let text = match files::read_bounded_or_null(&path, MAX_BYTES) {
-        Ok(text) => text,
-        Err(FileError::Missing { .. }) if named.is_none() => Vec::new(),
-        Err(error) => return Err(error).context("settings file"),
-    };
+    let (path, text) = text(named);
+    let text = text.context("settings file")?;
     let file = toml::from_slice(&text).with_context(|| format!("settings file {}", path.display()))?;
     Ok((path, file))
 }
 
 /// The same; what can't be understood of it is left out, with a warning: key by key, or all of it where it is not even TOML.
 pub(super) fn read_leniently(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
-    let path = named.map_or_else(|| PATH.into(), Path::to_owned);
-    let left_out = |what: &str, why: &dyn Display| {
+    let (path, text) = text(named);
+    let left_out = |what: &str, why: &str| {
         let path = path.display();
         output::aside(&format!("hareload: warning: settings file {path}: {what} is left out: {why}"))
     };
-    let text = match files::read_bounded_or_null(&path, MAX_BYTES) {
-        Ok(text) => text,
-        Err(FileError::Missing { .. }) if named.is_none() => Vec::new(),
-        Err(error) => {
-            left_out("all of it", &error)?;
-            Vec::new()
-        }
-    };
-    let mut known = match toml::from_slice::<toml::Table>(&text) {
+    let table = text
+        .map_err(|error| error.to_string())
+        .and_then(|text| toml::from_slice::<Table>(&text).map_err(|error| error.message().to_owned()));
+    let table = match table {
         Ok(table) => table,
-        Err(error) => {
-            left_out("all of it", &error.message())?;
-            toml::Table::new()
+        Err(why) => {
+            left_out("all of it", &why)?;
+            Table::new()
         }
     };
-    let keys: Vec<String> = known.keys().cloned().collect();
-    for key in keys {
-        let alone: toml::Table =
-            known.get_key_value(&key).map(|(key, value)| (key.clone(), value.clone())).into_iter().collect();
-        if let Err(error) = File::deserialize(alone) {
-            left_out(&key, &error.message())?;
-            known.remove(&key);
+    let mut known = Table::new();
+    for (key, value) in table {
+        match File::deserialize(Table::from_iter([(key.clone(), value.clone())])) {
+            Ok(_) => {
+                known.insert(key, value);
+            }
+            Err(error) => left_out(&key, error.message())?,
         }
     }
     let file = File::deserialize(known).with_context(|| format!("settings file {}", path.display()))?;
     Ok((path, file))
+}
+
+/// Where the file is, and what it says; nothing if it is the usual one and not there.
+fn text(named: Option<&Path>) -> (PathBuf, Result<Vec<u8>, FileError>) {
+    let path = named.map_or_else(|| PATH.into(), Path::to_owned);
+    let text = match files::read_bounded_or_null(&path, MAX_BYTES) {
+        Err(FileError::Missing { .. }) if named.is_none() => Ok(Vec::new()),
+        other => other,
+    };
+    (path, text)
 }
 
 #[cfg(test)]
