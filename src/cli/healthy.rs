@@ -15,11 +15,11 @@ use super::settings::{self, Purpose};
 /// `hareload healthy`.
 pub(super) fn healthy(args: &HealthyArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let quiet = args.quiet;
+    let say = move |why: &str| {
+        if quiet { Ok(()) } else { output::result(&format!("not healthy: {why}")) }
+    };
     let late = move || {
-        if quiet {
-            return;
-        }
-        let _ = output::result(&format!("not healthy: that could not be told within {DEADLINE:?}"));
+        let _ = say(&format!("that could not be told within {DEADLINE:?}"));
     };
     watchdog::exit_after(DEADLINE, exit::healthy::RED, late);
     if args.probe.iter().any(|probe| matches!(probe, Probe::Command(_))) {
@@ -35,9 +35,7 @@ pub(super) fn healthy(args: &HealthyArgs, matches: &ArgMatches) -> anyhow::Resul
     match healthy::healthy(&settings.request, &wanted) {
         Ok(()) => Ok(exit::healthy::GREEN),
         Err(why) => {
-            if !args.quiet {
-                output::result(&format!("not healthy: {why}"))?;
-            }
+            say(&why)?;
             Ok(exit::healthy::RED)
         }
     }
