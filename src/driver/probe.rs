@@ -90,10 +90,7 @@ pub(super) async fn of_any(
     let answered = async {
         let (stream, inode) = accepted(address).await?;
         let Some(inode) = inode else { return Err("nobody has accepted it".to_owned()) };
-        let held = |process: &Rc<Process>| {
-            process.sockets().is_ok_and(|owned| owned.iter().any(|one| one.inode == inode))
-        };
-        if !processes.iter().any(|process| process.is_veiled() || held(process)) {
+        if !processes.iter().any(|process| process.is_veiled() || owns(process, inode)) {
             return Err("another process has accepted it".to_owned());
         }
         match asked {
@@ -126,6 +123,11 @@ async fn accepted(address: SocketAddr) -> Result<(TcpStream, Option<u64>), Strin
     }
 }
 
+/// Whether one of its sockets is this one.
+fn owns(process: &Process, inode: u64) -> bool {
+    process.sockets().is_ok_and(|owned| owned.iter().any(|one| one.inode == inode))
+}
+
 /// Says how long it was given, to a tenth of a second.
 fn late(given: Duration) -> String {
     let tenths = (given.as_secs_f64() * 10.0).round() / 10.0;
@@ -148,11 +150,7 @@ async fn accepted_by_new(address: SocketAddr, way: Way, members: &Members) -> Re
                 Way::Shared | Way::Overlap => Err(VEILED.to_owned()),
             };
         }
-        let owns = members
-            .alive()
-            .iter()
-            .any(|member| member.sockets().is_ok_and(|owned| owned.iter().any(|one| one.inode == inode)));
-        if owns {
+        if members.alive().iter().any(|member| owns(member, inode)) {
             return Ok(stream);
         }
         time::sleep_until(time::Instant::now() + APART).await;
