@@ -136,16 +136,14 @@ pub(super) fn deaf(wanted: &[Listening]) -> bool {
     })
 }
 
+/// Whether it can be seen that it has no TCP listener.
+fn has_closed(process: &Process) -> bool {
+    sockets::owned_by(process).is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
+}
+
 /// Resolves when none of these listens any more; of one that `/proc` hides only when it is gone.
 pub(super) async fn all_deaf(processes: Vec<Rc<Process>>) {
-    until(|| {
-        processes.iter().all(|process| {
-            !process.is_alive()
-                || sockets::owned_by(process)
-                    .is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
-        })
-    })
-    .await;
+    until(|| processes.iter().all(|process| !process.is_alive() || has_closed(process))).await;
 }
 
 /// Says when the old one has closed its listeners for good.
@@ -174,14 +172,7 @@ pub(super) async fn old_retired(
 ///
 /// Of one that `/proc` hides it is told by its admin socket, which is closed with the others.
 pub(super) async fn new_deaf(members: Rc<Members>, admin: PathBuf, events: Events) {
-    until(|| {
-        members.alive().iter().all(|member| {
-            member.is_veiled()
-                || sockets::owned_by(member)
-                    .is_ok_and(|owned| owned.iter().all(|(_, listener)| listener.kind != Kind::Tcp))
-        })
-    })
-    .await;
+    until(|| members.alive().iter().all(|member| member.is_veiled() || has_closed(member))).await;
     while members.alive().iter().any(|member| member.is_veiled()) && !admin::is_deserted(&admin).await {
         time::sleep_until(time::Instant::now() + LATER_LOOK).await;
     }
