@@ -1,8 +1,8 @@
 //! What hareload writes down in its state directory, so that the next command, or the guard, knows.
 //!
 //! `current.json` names the generation that serves, `journal.json` the handover that is under way, `last.json` the
-//! account of the last one, `gen-<n>.files` what a generation has read. None is fsynced: after a loss of power there is no HAProxy left to hand over, and
-//! the boot id tells.
+//! account of the last one, `gen-<n>.files` what a generation has read. None is fsynced: after a loss of power there is
+//! no HAProxy left to hand over, and the boot id tells.
 
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -1,7 +1,8 @@
 //! One process: who it is, whether it lives, what it holds, and how to tell it something.
 //!
 //! Touches `/proc`, pidfds and signals. [`Process::signal`] is the only function of the program that sends a
-//! signal to a process; to a group of our own children [`super::spawn::Group`] does. Called by the driver and by the other modules of this floor.
+//! signal to a process; to a group of our own children [`super::spawn::Group`] does. Called by the driver and by the
+//! other modules of this floor.
 //!
 //! A pid is never trusted for long: a [`Process`] owns a pidfd, and the pid's start time in clock ticks is compared
 //! again before anything is sent (a pid can be given to another process; the pair can't within one boot).

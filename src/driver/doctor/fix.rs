@@ -1,7 +1,8 @@
 //! What `--fix` does: what the next command would do anyway, and nothing that an administrator may have meant so.
 //!
-//! An interrupted handover is finished or undone, an interrupted restart is finished, files of dead generations are removed, a paused HAProxy is resumed, and
-//! a pidfile that names nobody, or a stranger, is written anew. Sysctls, units and configurations are left alone.
+//! An interrupted handover is finished or undone, an interrupted restart is finished, files of dead generations are
+//! removed, a paused HAProxy is resumed, and a pidfile that names nobody, or a stranger, is written anew. Sysctls, units
+//! and configurations are left alone.
 
 use crate::core::outcome::Verdict;
 use crate::driver::find::{self, Found, Old};
