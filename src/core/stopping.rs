@@ -71,6 +71,14 @@ impl Stopping {
         (stopping, word)
     }
 
+    /// Begins anew, and waits for no connection; also after an interruption.
+    #[must_use = "the deeds are the answer"]
+    pub fn hasten(&mut self, now: Duration) -> Vec<Deed> {
+        let (hastened, word) = Stopping::begin(now, Manner::Now, self.limits.clone());
+        *self = hastened;
+        word
+    }
+
     /// When [`Heard::Tick`] is due; `None` at the end.
     pub fn wakes_at(&self) -> Option<Duration> {
         (!self.over).then(|| self.again.min(self.deadline))
@@ -149,6 +157,15 @@ mod tests {
         let (mut stopping, first) = Stopping::begin(Duration::ZERO, Manner::Now, Limits::default());
         assert_eq!(first, [Deed::Tell(Order::Stop)]);
         assert_eq!(stopping.step(Duration::ZERO, Heard::Gone), [Deed::Finish(End::Gone)]);
+    }
+
+    #[test]
+    fn who_is_hastened_hears_stop_again_even_after_an_interruption() {
+        let (mut stopping, _) =
+            Stopping::begin(Duration::ZERO, Manner::Finish(Duration::from_secs(3600)), Limits::default());
+        assert!(!stopping.step(Duration::ZERO, Heard::Interrupted(15)).is_empty());
+        assert_eq!(stopping.hasten(Duration::from_secs(1)), [Deed::Tell(Order::Stop)]);
+        assert_eq!(ticks(&mut stopping).last(), Some(&Deed::Finish(End::Stays)));
     }
 
     #[test]

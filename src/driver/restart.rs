@@ -98,63 +98,31 @@ impl Held<'_> {
             Begun::Nobody(_) => return Ok(self.take_over(taking, recovered, interrupts).await),
             Begun::Leaving(leaving) => leaving,
         };
-        let mut interrupted = None;
-        let deaf = loop {
-            match leaving.until_deaf(interrupts).await {
-                Some(End::Interrupted(signal)) => {
-                    interrupted = interrupted.or(Some(signal));
-                    leaving.hasten();
-                }
-                end => break end,
-            }
-        };
-        if deaf == Some(End::Stays) {
-            return Ok(self.left(&leaving, End::Stays, interrupted));
+        if leaving.until_deaf(interrupts).await == Some(End::Stays) {
+            return Ok(self.left(&leaving, End::Stays, leaving.interrupted));
         }
         drop(room);
         let alone = leaving.is_over();
         // Nobody else is left.
         let taking = Taking { patient: true, ..taking };
         let mut account = self.take_over(taking.clone(), recovered, interrupts).await;
-        interrupted = interrupted.or(account.outcome.interrupted);
+        leaving.interrupted = leaving.interrupted.or(account.outcome.interrupted);
         let serves = account.outcome.verdict.new_serves();
         if !serves {
             // Nobody serves while it is waited for them.
             leaving.hasten();
         }
-        let end = self.see_out(&mut leaving, &mut interrupted, interrupts).await;
+        let end = leaving.see_out(interrupts).await;
+        recover::tidy(&self.records);
         if !serves && !alone && end == End::Gone {
             account = self.take_over(taking, recovered, interrupts).await;
         }
         if !account.outcome.verdict.new_serves() && end == End::Gone {
             self.forget_all();
         }
-        account.outcome.interrupted = account.outcome.interrupted.or(interrupted);
+        account.outcome.interrupted = account.outcome.interrupted.or(leaving.interrupted);
         account.notes.extend(stays(&leaving, end));
         Ok(account)
-    }
-
-    /// Until they are gone; who has interrupted hareload, or does now, hastens it.
-    async fn see_out(
-        &self,
-        leaving: &mut Leaving,
-        interrupted: &mut Option<i32>,
-        interrupts: &mut Interrupts,
-    ) -> End {
-        if interrupted.is_some() {
-            leaving.hasten();
-        }
-        let end = loop {
-            match leaving.until_gone(interrupts).await {
-                End::Interrupted(signal) => {
-                    *interrupted = interrupted.or(Some(signal));
-                    leaving.hasten();
-                }
-                end => break end,
-            }
-        };
-        recover::tidy(&self.records);
-        end
     }
 
     /// So that the guard, or the next command, can finish it.
@@ -246,7 +214,9 @@ impl Held<'_> {
         let mut account = self.unchanged(new);
         if !left.is_empty() {
             let mut leaving = self.tell_to_leave(left, None, manner).await;
-            let end = self.see_out(&mut leaving, &mut account.outcome.interrupted, interrupts).await;
+            let end = leaving.see_out(interrupts).await;
+            recover::tidy(&self.records);
+            account.outcome.interrupted = leaving.interrupted;
             account.notes.extend(stays(&leaving, end));
         }
         account

@@ -10,7 +10,6 @@ use tokio::time;
 use crate::core::account::{Account, Named};
 use crate::core::action::Order;
 use crate::core::outcome::{Rest, Verdict};
-use crate::core::plan::Limits;
 use crate::core::stopping::{Deed, End, Heard, Manner, Stopping};
 use crate::os::process::{self, Process};
 use crate::os::signals::Interrupts;
@@ -57,7 +56,8 @@ pub(super) struct Leaving {
     stopping: Stopping,
     deeds: Vec<Deed>,
     told: Option<Order>,
-    limits: Limits,
+    /// The first signal that has hastened it.
+    pub(super) interrupted: Option<i32>,
     timeline: Timeline,
     following: JoinHandle<()>,
 }
@@ -150,11 +150,11 @@ impl Held<'_> {
         let follow = drain::follow(everybody.clone(), window, self.request.on_drain.clone());
         let following = tokio::task::spawn_local(follow);
         let limits = self.request.limits.clone();
-        let (stopping, deeds) = Stopping::begin(self.timeline.now(), manner, limits.clone());
+        let (stopping, deeds) = Stopping::begin(self.timeline.now(), manner, limits);
         let named = Named { generation: old.and_then(|old| old.number), pids };
         let timeline = self.timeline.clone();
-        let (notes, told) = (Vec::new(), None);
-        Leaving { everybody, named, notes, stopping, deeds, told, limits, timeline, following }
+        let (notes, told, interrupted) = (Vec::new(), None, None);
+        Leaving { everybody, named, notes, stopping, deeds, told, interrupted, timeline, following }
     }
 
     /// All processes of the instance: the one that serves, every generation of ours that drains, and those that were
@@ -181,15 +181,41 @@ impl Leaving {
         self.go_on(future::pending(), interrupts).await.unwrap_or(End::Gone)
     }
 
-    /// The same, or until none of them listens any more: then `None`.
+    /// Until all are gone, or do not go, or none of them listens any more: then `None`. Whoever interrupts hareload
+    /// hastens it.
     pub(super) async fn until_deaf(&mut self, interrupts: &mut Interrupts) -> Option<End> {
-        self.go_on(watch::all_deaf(self.everybody.clone()), interrupts).await
+        self.undeterred(watch::all_deaf(self.everybody.clone()), interrupts).await
+    }
+
+    /// To the end. Whoever interrupts hareload, or has, hastens it.
+    pub(super) async fn see_out(&mut self, interrupts: &mut Interrupts) -> End {
+        if self.interrupted.is_some() {
+            self.hasten();
+        }
+        self.undeterred(future::pending(), interrupts).await.unwrap_or(End::Gone)
+    }
+
+    /// Goes on over interruptions, and hastens it at each.
+    async fn undeterred(
+        &mut self,
+        enough: impl Future<Output = ()>,
+        interrupts: &mut Interrupts,
+    ) -> Option<End> {
+        tokio::pin!(enough);
+        loop {
+            match self.go_on(enough.as_mut(), interrupts).await {
+                Some(End::Interrupted(signal)) => {
+                    self.interrupted = self.interrupted.or(Some(signal));
+                    self.hasten();
+                }
+                end => return end,
+            }
+        }
     }
 
     /// From now on no connection is waited for.
     pub(super) fn hasten(&mut self) {
-        let limits = self.limits.clone();
-        (self.stopping, self.deeds) = Stopping::begin(self.timeline.now(), Manner::Now, limits);
+        self.deeds = self.stopping.hasten(self.timeline.now());
     }
 
     /// Those who are not gone, for messages.
