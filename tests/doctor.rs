@@ -28,9 +28,6 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The user who may nothing; setpriv(1).
-const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
-
 const TESTS: [(&str, Test); 21] = [
     ("a_sound_host_has_notes_only", sound),
     ("the_last_lines_are_those_of_a_dry_run", human),

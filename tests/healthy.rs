@@ -15,19 +15,16 @@ use hareload_testkit::anyhow::{Result, anyhow, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
-use hareload_testkit::process;
+use hareload_testkit::nobody::Nobody;
+use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::stage::Stage;
 use hareload_testkit::suite::{Suite, Test};
-use hareload_testkit::tempfile::TempDir;
 use hareload_testkit::waiting::until;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The user who may nothing; setpriv(1).
-const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
 /// Connections a second during handovers.
 const RATE: u32 = 1000;
@@ -53,31 +50,19 @@ fn main() -> ExitCode {
     Suite::of_this_program().on(&BRANCHES, TESTS).run()
 }
 
+fn nobody() -> Result<Nobody> {
+    Nobody::with(HARELOAD, "hareload")
+}
+
 fn healthy(stage: &Stage) -> Hareload {
     stage.hareload().verb("healthy")
 }
 
-/// As a user who may nothing. The program is taken along: it may lie where only root comes.
-struct Nobody {
-    room: TempDir,
-}
-
-impl Nobody {
-    fn new() -> Result<Nobody> {
-        let room = TempDir::new()?;
-        fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
-        process::copy_program(HARELOAD, room.path().join("hareload"))?;
-        Ok(Nobody { room })
-    }
-
-    fn healthy(&self, stage: &Stage) -> Result<process::RunResult> {
-        // Everybody may read the configuration and the pidfile, as usual.
-        fs::set_permissions(stage.instance.dir(), fs::Permissions::from_mode(0o755))?;
-        let command = healthy(stage).command();
-        let mut nobody = Command::new("setpriv");
-        nobody.args(NOBODY).arg(self.room.path().join("hareload")).args(command.get_args()).current_dir("/");
-        process::run(nobody, DEADLINE)
-    }
+/// The same, by a user who may nothing.
+fn healthy_by(nobody: &Nobody, stage: &Stage) -> Result<RunResult> {
+    // Everybody may read the configuration and the pidfile, as usual.
+    fs::set_permissions(stage.instance.dir(), fs::Permissions::from_mode(0o755))?;
+    nobody.run(&healthy(stage))
 }
 
 /// Red for root and for everybody else, with these words for both.
@@ -89,13 +74,13 @@ fn red(stage: &Stage, words: &[&str]) -> Result<()> {
     let told = healthy(stage).run()?.expect_code(1)?;
     told.expect_said(words)?;
     ensure!(told.stdout.lines().count() == 1 && told.stderr.is_empty(), "{}{}", told.stdout, told.stderr);
-    let other = Nobody::new()?.healthy(stage)?.expect_code(1)?;
+    let other = healthy_by(&nobody()?, stage)?.expect_code(1)?;
     ensure!(other.stdout.starts_with("not healthy: "), "{}{}", other.stdout, other.stderr);
     Ok(())
 }
 
 fn green(stage: &Stage) -> Result<()> {
-    for told in [healthy(stage).run()?, Nobody::new()?.healthy(stage)?] {
+    for told in [healthy(stage).run()?, healthy_by(&nobody()?, stage)?] {
         let told = told.expect_code(0)?;
         ensure!(told.stdout.is_empty() && told.stderr.is_empty(), "{}{}", told.stdout, told.stderr);
     }
@@ -233,10 +218,10 @@ fn slow(haproxy: &Haproxy) -> Result<()> {
     let slow = format!("lua-load {}", lua.display());
     stage.instance.write_config(Config::plain("g2").frontend(8081).extra_global(&slow))?;
     let reload = stage.hareload().spawn()?;
-    let nobody = Nobody::new()?;
+    let nobody = nobody()?;
     while !stage.listening().is_empty() && stage.instance.serving_generation()? == "g1" {
         healthy(&stage).run()?.expect_code(0)?;
-        nobody.healthy(&stage)?.expect_code(0)?;
+        healthy_by(&nobody, &stage)?.expect_code(0)?;
     }
     reload.wait(DEADLINE)?.expect_code(0)?;
     green(&stage)
@@ -280,14 +265,14 @@ fn rounds() -> usize {
 fn handovers(haproxy: &Haproxy) -> Result<()> {
     let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     let load = stage.load(RATE, ["g1".to_owned()])?;
-    let nobody = Nobody::new()?;
+    let nobody = nobody()?;
     let over = AtomicBool::new(false);
     let looks = thread::scope(|scope| {
         let watching = scope.spawn(|| -> Result<u32> {
             let mut looks = 0;
             while !over.load(Ordering::Relaxed) {
                 healthy(&stage).run()?.expect_code(0)?;
-                nobody.healthy(&stage)?.expect_code(0)?;
+                healthy_by(&nobody, &stage)?.expect_code(0)?;
                 looks += 2;
             }
             Ok(looks)

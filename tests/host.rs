@@ -16,10 +16,11 @@ use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
+use hareload_testkit::nobody::Nobody;
 use hareload_testkit::stage::{Stage, account};
 use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
-use hareload_testkit::{process, sockets, tempfile};
+use hareload_testkit::{process, sockets};
 use serde_json::json;
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -68,14 +69,10 @@ fn impostor(address: &str) -> ExitCode {
 fn impostor_is_not_believed(haproxy: &Haproxy) -> Result<()> {
     let stage = Stage::between(HARELOAD, haproxy)?;
     stage.hareload().verb("stop").run()?.expect_code(0)?;
-    let room = tempfile::TempDir::new()?;
-    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
-    let program = room.path().join("haproxy");
-    process::copy_program(std::env::current_exe()?, &program)?;
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+    let nobody = Nobody::with(std::env::current_exe()?, "haproxy")?;
+    let mut command = nobody.command();
     command.arg("-f").arg(stage.instance.config_path()).arg("-p").arg(stage.instance.pidfile_path());
-    command.env(IMPOSTOR, "127.0.0.1:8099").current_dir("/");
+    command.env(IMPOSTOR, "127.0.0.1:8099");
     let mut impostor = command.stdin(Stdio::piped()).spawn()?;
     let listens = || sockets::listening(impostor.id()).is_ok_and(|held| !held.is_empty()).then_some(());
     until(DEADLINE, "the impostor to listen", listens)?;

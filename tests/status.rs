@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
+use hareload_testkit::nobody::Nobody;
 use hareload_testkit::process::{self, Running};
 use hareload_testkit::serde_json::{self, Value};
 use hareload_testkit::stage::Stage;
@@ -24,9 +24,6 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The user who may nothing; setpriv(1).
-const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
 const TESTS: [(&str, Test); 11] = [
     ("one_that_hareload_did_not_start_is_shown", stranger),
@@ -264,27 +261,15 @@ fn master(haproxy: &Haproxy) -> Result<()> {
     Ok(())
 }
 
-/// `status` as a user who may nothing. The program is taken along: it may lie where only root comes.
-fn as_nobody(stage: &Stage, program: &Path, more: &[&str]) -> Result<process::RunResult> {
-    let command = stage.hareload().verb("status").args(more).command();
-    let mut nobody = Command::new("setpriv");
-    nobody.args(NOBODY).arg(program).args(command.get_args()).current_dir("/");
-    nobody.env("HARELOAD_HISTORY_DIR", stage.instance.dir().join("history"));
-    process::run(nobody, DEADLINE)
-}
-
 fn nobody(haproxy: &Haproxy) -> Result<()> {
     let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     stage.instance.write_config(Config::plain("g2"))?;
     stage.hareload().run()?.expect_code(0)?;
     let pid = stage.instance.pid()?;
     stage.instance.wait_only(&[pid], DEADLINE)?;
-    let room = TempDir::new()?;
-    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
-    let program = room.path().join("hareload");
-    process::copy_program(HARELOAD, &program)?;
+    let nobody = Nobody::with(HARELOAD, "hareload")?;
     let before = stage.files()?;
-    let told = as_nobody(&stage, &program, &["--output", "json"])?.expect_code(0)?;
+    let told = nobody.run(&stage.json().verb("status"))?.expect_code(0)?;
     let told: Value = serde_json::from_str(&told.stdout)?;
     ensure!(told["standing"] == "running" && rows(&told) == [row("unknown", Some(1), pid)], "{told}");
     ensure!(
@@ -294,10 +279,11 @@ fn nobody(haproxy: &Haproxy) -> Result<()> {
     let hidden = told["hidden"].to_string();
     ensure!(hidden.contains("the last handover") && hidden.contains("may not be read"), "{told}");
     ensure!(told["why"].as_str().is_some_and(|why| why.contains("can't be seen")), "{told}");
-    ensure!(as_nobody(&stage, &program, &["--quiet"])?.expect_code(0)?.stdout.is_empty());
+    let quiet = stage.hareload().verb("status").arg("--quiet");
+    ensure!(nobody.run(&quiet)?.expect_code(0)?.stdout.is_empty());
     // Without a pidfile nothing is certain: a HAProxy that can't be looked into may be the one.
     fs::remove_file(stage.instance.pidfile_path())?;
-    as_nobody(&stage, &program, &["--quiet"])?.expect_code(4)?;
+    nobody.run(&quiet)?.expect_code(4)?;
     fs::write(stage.instance.pidfile_path(), format!("{pid}\n"))?;
     ensure!(stage.files()? == before, "it has made something");
     Ok(())

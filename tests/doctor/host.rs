@@ -9,33 +9,23 @@ use hareload_testkit::anyhow::{Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
+use hareload_testkit::nobody::Nobody;
 use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::serde_json::{Value, json};
 use hareload_testkit::stage::Stage;
 use hareload_testkit::tempfile::TempDir;
 
 use crate::asking::{doctor, expect, expect_sound, finding, fix, levels, of_result};
-use crate::{DEADLINE, HARELOAD, NOBODY};
+use crate::{DEADLINE, HARELOAD};
 
 pub(crate) fn nobody(haproxy: &Haproxy) -> Result<()> {
     let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
     stage.instance.write_config(Config::plain("g2"))?;
     stage.hareload().run()?.expect_code(0)?;
     stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)?;
-    let room = TempDir::new()?;
-    fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755))?;
-    let program = room.path().join("hareload");
-    process::copy_program(HARELOAD, &program)?;
+    let nobody = Nobody::with(HARELOAD, "hareload")?;
     let before = stage.files()?;
-    let run = |more: &[&str]| -> Result<Value> {
-        let command = stage.json().verb("doctor").args(more).command();
-        let mut nobody = Command::new("setpriv");
-        nobody.args(NOBODY).arg(&program).args(command.get_args()).current_dir("/");
-        nobody
-            .env("HARELOAD_HISTORY_DIR", stage.instance.dir().join("history"))
-            .env("HARELOAD_OUTPUT", "json");
-        of_result(&process::run(nobody, DEADLINE)?)
-    };
+    let run = |more: &[&str]| of_result(&nobody.run(&stage.json().verb("doctor").args(more))?);
     let told = run(&[])?;
     let found = expect(&told, "error", "hidden")?;
     ensure!(found["area"] == "privileges" && told["exit_code"] == 20, "{told}");

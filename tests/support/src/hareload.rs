@@ -43,6 +43,13 @@ impl Hareload {
         }
     }
 
+    /// Another binary.
+    #[must_use]
+    pub fn binary(mut self, binary: impl AsRef<Path>) -> Hareload {
+        binary.as_ref().clone_into(&mut self.binary);
+        self
+    }
+
     /// Another verb than `reload`.
     #[must_use]
     pub fn verb(mut self, verb: &str) -> Hareload {

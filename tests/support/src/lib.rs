@@ -18,6 +18,7 @@ pub mod http;
 pub mod instance;
 pub mod load;
 pub mod netns;
+pub mod nobody;
 pub mod process;
 pub mod report;
 pub mod sockets;
