@@ -37,5 +37,6 @@ pub mod stop;
 pub mod subject;
 mod texts;
 mod timeline;
+mod unit;
 mod watch;
 pub mod ways;

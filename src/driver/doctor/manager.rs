@@ -3,38 +3,29 @@
 //! Reads control groups and an init script, and asks `systemctl show`, with a deadline.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::{Area, Diagnosis, Patient};
 use crate::driver::find::Found;
+use crate::driver::unit;
 use crate::haproxy::defaults;
 use crate::os::cgroup;
 use crate::os::files;
-use crate::os::spawn::{Command, Group};
 use crate::os::systemd::{self, Unit};
 
 mod judgement;
-mod unit;
 
 use judgement::{Facts, Mode, Script};
 
-/// The unit that distributions have for HAProxy.
-const UNIT: &str = "haproxy.service";
-
 /// The init script that they have for it.
 const SCRIPT: &str = "/etc/init.d/haproxy";
-
-/// How long `systemctl show` may take: it asks over a socket, and answers within milliseconds, or never where the bus
-/// hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
     let group = patient.pids.first().and_then(|pid| cgroup::path_of(*pid).ok());
     let group = group.as_deref().and_then(systemd::unit_of).map(str::to_owned);
     // A service that something else runs in is no less in charge of it.
     let asked: Vec<&str> = match &group {
-        Some(group) if group != UNIT && group.ends_with(".service") => vec![group, UNIT],
-        _ => vec![UNIT],
+        Some(group) if group != unit::USUAL && group.ends_with(".service") => vec![group, unit::USUAL],
+        _ => vec![unit::USUAL],
     };
     let units: Vec<Unit> = asked.into_iter().filter_map(ask).collect();
     let mode = match (&patient.found, patient.is_master_worker()) {
@@ -47,7 +38,7 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
         mode,
         pids: patient.pids.clone(),
         pidfile: patient.pidfile.clone(),
-        hosts_own: patient.is_the_hosts_own(),
+        hosts_own: unit::is_the_hosts_own(&patient.pidfile),
         group,
         units,
         script: script(Path::new(SCRIPT)),
@@ -55,21 +46,9 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
     judgement::findings(&facts)
 }
 
-/// What systemd says of a unit; `None` where there is no systemd, or no such unit.
 fn ask(unit: &str) -> Option<Unit> {
-    let command = Command::new("systemctl")
-        .arg("show")
-        .arg("--no-pager")
-        .arg("--property")
-        .arg(systemd::PROPERTIES)
-        .arg("--")
-        .arg(unit);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(async {
-        let mut systemctl = Group::spawn(&command).ok()?;
-        tokio::time::timeout(PATIENCE, systemctl.ended()).await.ok()?.ok()?;
-        Unit::parse(systemctl.output().bytes())
-    })
+    runtime.block_on(unit::ask(unit))
 }
 
 fn script(path: &Path) -> Option<Script> {

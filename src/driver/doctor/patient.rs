@@ -144,12 +144,6 @@ impl<'a> Patient<'a> {
     pub(super) fn is_master_worker(&self) -> bool {
         matches!(&self.found, Err(refused) if refused.kind == Refusal::Unsupported)
     }
-
-    /// Whether this is the HAProxy that a distribution's unit or init script would mean.
-    pub(super) fn is_the_hosts_own(&self) -> bool {
-        let usual = Path::new(find::DEFAULT_PIDFILE);
-        self.pidfile == usual || self.pidfile.canonicalize().is_ok_and(|path| path == usual)
-    }
 }
 
 /// The configuration that a reload, or a start, would give to the next one.

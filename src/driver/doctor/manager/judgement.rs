@@ -2,11 +2,11 @@
 //!
 //! Pure; called by [`super`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::unit::{described, is_master_worker, runs, runs_haproxy};
 use super::{Diagnosis, finding};
 use crate::driver::finding::Level;
+use crate::driver::unit::{Charge, described, is_master_worker, runs};
 use crate::os::systemd::Unit;
 
 /// How HAProxy runs.
@@ -45,7 +45,7 @@ pub(super) struct Facts {
 }
 
 pub(super) fn findings(facts: &Facts) -> Vec<Diagnosis> {
-    let own = facts.units.iter().find(|unit| facts.is_of(unit));
+    let own = facts.units.iter().find(|unit| facts.charge().is_of(unit));
     let mut findings = match (facts.mode, own) {
         (Mode::MasterWorker, unit) => master(facts, unit),
         (Mode::Standalone, Some(unit)) => standalone(facts, unit),
@@ -62,25 +62,14 @@ pub(super) fn findings(facts: &Facts) -> Vec<Diagnosis> {
 }
 
 impl Facts {
-    /// Whether this unit is in charge of it.
-    fn is_of(&self, unit: &Unit) -> bool {
-        let haproxy = self.group.as_deref() == Some(unit.id.as_str()) && runs_haproxy(unit);
-        let main = unit.main_pid.is_some_and(|pid| self.pids.contains(&pid));
-        haproxy || main || self.hosts_own && runs_haproxy(unit) || self.same_pidfile(unit)
-    }
-
-    fn same_pidfile(&self, unit: &Unit) -> bool {
-        !unit.pidfile.is_empty() && plain(Path::new(&unit.pidfile)) == plain(&self.pidfile)
+    fn charge(&self) -> Charge<'_> {
+        let group = self.group.as_deref();
+        Charge { pids: &self.pids, pidfile: &self.pidfile, hosts_own: self.hosts_own, group }
     }
 
     fn pid(&self) -> String {
         self.pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     }
-}
-
-/// `/var/run` is `/run` wherever systemd is.
-fn plain(path: &Path) -> PathBuf {
-    path.strip_prefix("/var/run").map_or_else(|_| path.to_owned(), |rest| Path::new("/run").join(rest))
 }
 
 fn master(facts: &Facts, unit: Option<&Unit>) -> Vec<Diagnosis> {
@@ -164,7 +153,7 @@ fn follows(facts: &Facts, unit: &Unit) -> Option<Diagnosis> {
     match unit.kind.as_str() {
         // It stays active without any process.
         _ if unit.remains => None,
-        "forking" if facts.same_pidfile(unit) => None,
+        "forking" if facts.charge().same_pidfile(unit) => None,
         "forking" if unit.pidfile.is_empty() => {
             let what = format!("{} has Type=forking without PIDFile=", unit.id);
             let why = format!("it can't know who serves after a reload: when the old one has left, {ends}");
