@@ -3,5 +3,6 @@ pub mod cli;
 pub mod core;
 pub mod driver;
 pub mod haproxy;
+pub mod keepalived;
 pub mod os;
 pub mod report;

@@ -63,13 +63,14 @@ const SYSTEM: &[&str] =
 const FLOORS: &[Floor] = &[
     Floor { name: "core", floors: &[], not: IMPURE },
     Floor { name: "haproxy", floors: &[], not: IMPURE },
+    Floor { name: "keepalived", floors: &[], not: IMPURE },
     Floor { name: "os", floors: &[], not: EDGE },
-    Floor { name: "driver", floors: &["core", "haproxy", "os"], not: SYSTEM },
+    Floor { name: "driver", floors: &["core", "haproxy", "keepalived", "os"], not: SYSTEM },
     Floor { name: "report", floors: &["core", "haproxy", "driver"], not: SYSTEM },
     // `os` for what no handover is needed for: who we are, and where our state lives.
     Floor {
         name: "cli",
-        floors: &["core", "haproxy", "os", "driver", "report"],
+        floors: &["core", "haproxy", "keepalived", "os", "driver", "report"],
         not: &["libc", "nix", "rustix"],
     },
 ];

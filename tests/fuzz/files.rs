@@ -9,6 +9,8 @@ use hareload::haproxy::argv;
 use hareload::haproxy::defaults::{self, Defaults};
 use hareload::haproxy::overlay::Overlay;
 use hareload::haproxy::{config, pidfile};
+use hareload::keepalived::pattern;
+use hareload::keepalived::reader::{self, Text};
 
 use crate::{assert_safe, hostile};
 
@@ -157,5 +159,74 @@ fn a_distributions_file_gives_settings_or_an_error() {
             // What comes out can be passed on.
             assert_eq!(argv::validate_extra(&said.options.unwrap_or_default()), Ok(()));
         }
+    });
+}
+
+#[test]
+fn a_keepaliveds_configuration_is_read_within_its_lines() {
+    let words: [&[u8]; 40] = [
+        b"\nglobal_defs {\n",
+        b"\nvrrp_instance a {\n",
+        b"\nvrrp_script b\n{\n",
+        b"\nvrrp_track_process c {\n",
+        b"\nvrrp_sync_group d {\n",
+        b"\n}\n",
+        b"{",
+        b"}",
+        b"script_user root",
+        b"script ",
+        b"notify_master ",
+        b"notify_fifo_script ",
+        b"virtual_ipaddress {\n",
+        b"192.0.2.10/24",
+        b"2001:db8::10",
+        b"track_script {\n",
+        b"b weight -300 reverse\n",
+        b"interval 0.5",
+        b"advert_int ",
+        b"1e9",
+        b"99999999999999999999",
+        b"fall 4294967295",
+        b"priority 256",
+        b"version 3",
+        b"\"",
+        b"'",
+        b"\\",
+        b"\\\n",
+        b"#",
+        b"!",
+        b"\n@one ",
+        b"\n@^one ",
+        b"\n$A=",
+        b"$A",
+        b"${A}",
+        b"${_RANDOM 1 2}",
+        b"\n~SEQ(A, 1, 9) ",
+        b"\ninclude *",
+        b"/usr/sbin/hareload notify",
+        "é".as_bytes(),
+    ];
+    hostile(&words, |text| {
+        let file = |name: &str| Text { name: name.to_owned(), text: text.to_vec() };
+        let mut left = 20;
+        let read = reader::read(&file("one"), Some("one"), &mut |include| {
+            assert!(["one", "two"].contains(&include.from));
+            for one in pattern::alternatives(include.pattern) {
+                let _ = pattern::matches(&one, "a.conf");
+            }
+            left -= 1;
+            if left > 0 { vec![file("two")] } else { Vec::new() }
+        });
+        let lines = text.split(|byte| *byte == b'\n').count();
+        let places = read.instances.iter().map(|instance| &instance.place);
+        let places = places.chain(read.hooks().map(|hook| &hook.script.place));
+        for place in places.chain(read.unclear.iter().map(|unclear| &unclear.place)) {
+            assert!((1..=lines).contains(&(place.line as usize)), "{place} of {lines}");
+        }
+        for instance in &read.instances {
+            let timing = instance.timing(&read.global);
+            assert!(timing.after_crash() > timing.after_farewell() && instance.priority() > 0);
+        }
+        assert!(read.hooks().all(|hook| !hook.script.program().is_empty()));
     });
 }
