@@ -6,6 +6,8 @@
 mod asking;
 #[path = "doctor/host.rs"]
 mod host;
+#[path = "doctor/keepalived.rs"]
+mod keepalived;
 #[path = "doctor/mended.rs"]
 mod mended;
 #[path = "doctor/reloads.rs"]
@@ -53,7 +55,7 @@ const TESTS: [(&str, Test); 21] = [
 ];
 
 fn main() -> ExitCode {
-    Suite::of_this_program().on(&BRANCHES, TESTS).run()
+    Suite::of_this_program().on(&BRANCHES, TESTS).on(&[(2, 6)], keepalived::TESTS).run()
 }
 
 fn sound(haproxy: &Haproxy) -> Result<()> {

@@ -21,6 +21,7 @@ use super::request::Request;
 mod admin;
 mod configuration;
 mod fix;
+mod keepalived;
 mod kernel;
 mod leftovers;
 mod limits;
@@ -58,6 +59,8 @@ pub enum Area {
     AdminSocket,
     /// Descriptors, memory, threads: for two at once.
     Limits,
+    /// keepalived's hooks and checks, and how long an address is without a host.
+    Keepalived,
     /// What earlier handovers have left.
     Leftovers,
 }
@@ -76,6 +79,7 @@ impl Area {
             Area::Listeners => "listeners",
             Area::AdminSocket => "admin-socket",
             Area::Limits => "limits",
+            Area::Keepalived => "keepalived",
             Area::Leftovers => "leftovers",
         }
     }
@@ -140,6 +144,34 @@ pub const CODES: &[(Area, &[&str])] = &[
     ),
     (Area::AdminSocket, &["private-lost", "not-exposed", "no-admin-socket", "admin-dead"]),
     (Area::Limits, &["fewer-descriptors", "memory", "threads"]),
+    (
+        Area::Keepalived,
+        &[
+            "keepalived",
+            "keepalived-unread",
+            "not-understood",
+            "unquoted",
+            "script-user",
+            "script-missing",
+            "script-not-executable",
+            "script-linked",
+            "script-unsafe",
+            "script-bare-name",
+            "naive-reload",
+            "check-by-process",
+            "check-by-address",
+            "track-process",
+            "weight",
+            "slow-failover",
+            "slow-check",
+            "fractional-advert",
+            "fractional-interval",
+            "nonlocal-bind",
+            "address-not-bound",
+            "kill-mode",
+            "boot-order",
+        ],
+    ),
     (Area::Leftovers, &["interrupted", "files", "under-way", "guard-stopped", "history"]),
 ];
 
@@ -255,6 +287,7 @@ fn look(request: &Request) -> Examination {
         listeners::findings,
         admin::findings,
         limits::findings,
+        keepalived::findings,
         leftovers::findings,
     ]
     .into_iter()

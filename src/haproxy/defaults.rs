@@ -92,6 +92,19 @@ pub enum DefaultsError {
     },
 }
 
+/// What such a file of another program's assigns to a name, the last of it; `None` if that is not there.
+///
+/// # Errors
+/// The first line that is not plain.
+pub fn assigned(text: &[u8], key: &str) -> Result<Option<String>, AssignmentError> {
+    let assignments = assignments::parse(text)?;
+    Ok(assignments
+        .into_iter()
+        .rev()
+        .find(|assignment| assignment.key == key)
+        .map(|assignment| assignment.value))
+}
+
 impl Defaults {
     /// Reads the text of the file.
     ///

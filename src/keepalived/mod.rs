@@ -7,6 +7,7 @@
 //!
 //! `file:line` citations are of keepalived's own source, at the tag that is named.
 
+pub mod argv;
 pub mod config;
 pub mod deed;
 mod definitions;

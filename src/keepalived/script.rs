@@ -12,6 +12,8 @@ pub struct Script {
     pub args: Vec<String>,
     /// What follows it. Of a hook, the first is the user and the second the group; of a check it is passed over.
     pub rest: Vec<String>,
+    /// Whether the command begins with a quote.
+    is_quoted: bool,
 }
 
 impl Script {
@@ -20,7 +22,14 @@ impl Script {
         let words = split_command(&statement.line, Escapes::Kept).filter(|_| statement.is_known())?;
         let args = split_command(words.get(1)?, Escapes::Taken)?;
         args.first().filter(|program| !program.is_empty())?;
-        Some(Script { place: statement.place.clone(), args, rest: words.into_iter().skip(2).collect() })
+        let typed = statement.line.strip_prefix(statement.keyword())?.trim_start();
+        let is_quoted = typed.starts_with(['"', '\'']);
+        Some(Script {
+            place: statement.place.clone(),
+            args,
+            rest: words.into_iter().skip(2).collect(),
+            is_quoted,
+        })
     }
 
     /// The program.
@@ -32,7 +41,7 @@ impl Script {
     /// The words behind the command were meant for its arguments: the command itself has none.
     #[must_use]
     pub fn is_unquoted(&self) -> bool {
-        self.args.len() == 1 && !self.rest.is_empty()
+        !self.is_quoted && self.args.len() == 1 && !self.rest.is_empty()
     }
 
     /// `</path`: keepalived opens the file, and runs nothing.
@@ -123,6 +132,7 @@ mod tests {
         assert!(bare.is_unquoted());
         assert_eq!(bare.in_quotes("notify_master"), "notify_master \"/usr/sbin/hareload reload --quiet\"");
         assert!(!script("notify_master '/a'").unwrap().is_unquoted());
+        assert!(!script("notify_master \"/a\" somebody").unwrap().is_unquoted());
         assert!(script("script \"</run/x\"").unwrap().opens_a_file());
         for line in ["script", "script \"", "script \"\"", "script \" \""] {
             assert_eq!(script(line), None, "{line}");

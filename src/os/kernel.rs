@@ -45,6 +45,17 @@ pub fn pidfd_getfd_works() -> Call {
     Call::of(borrowed)
 }
 
+/// The inode of the first pid namespace (PROC_PID_INIT_INO of the kernel).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Whether the kernel tells us of processes that begin and end: it does only in the first namespaces of network and of
+/// pids (drivers/connector), and the file is there only where it does.
+pub fn process_events() -> bool {
+    let is_first =
+        std::fs::read_link("/proc/self/ns/pid").is_ok_and(|to| to.as_os_str() == FIRST_PID_NAMESPACE);
+    is_first && std::path::Path::new("/proc/self/net/connector").exists()
+}
+
 /// Who may look into other processes, as the Yama module has it; Documentation/admin-guide/LSM/Yama.rst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PtraceScope {

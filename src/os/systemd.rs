@@ -11,7 +11,7 @@ const MAX_VALUE: usize = 4096;
 
 /// The properties that are asked for.
 pub const PROPERTIES: &str = "Id,LoadState,ActiveState,UnitFileState,Type,MainPID,PIDFile,ExecStart,ExecReload,Restart,\
-                              KillMode,FragmentPath,SourcePath,RemainAfterExit";
+                              KillMode,FragmentPath,SourcePath,RemainAfterExit,After";
 
 /// The unit that the path of a control group belongs to: its last component that is a service or a scope.
 #[must_use]
@@ -56,6 +56,8 @@ pub struct Unit {
     pub source: String,
     /// Whether it counts as running when no process is left.
     pub remains: bool,
+    /// The units that are started before it.
+    pub after: Vec<String>,
 }
 
 impl Unit {
@@ -83,6 +85,7 @@ impl Unit {
                 "FragmentPath" => unit.fragment = value,
                 "SourcePath" => unit.source = value,
                 "RemainAfterExit" => unit.remains = value == "yes",
+                "After" => unit.after = value.split_whitespace().map(str::to_owned).collect(),
                 _ => {}
             }
         }
@@ -131,7 +134,8 @@ mod tests {
         ExecReload={ path=/usr/sbin/haproxy ; argv[]=/usr/sbin/haproxy -Ws -f $CONFIG -c -q $EXTRAOPTS ; ignore_errors=no ; pid=0 }\n\
         ExecReload={ path=/bin/kill ; argv[]=/bin/kill -USR2 $MAINPID ; ignore_errors=no ; pid=0 }\n\
         KillMode=mixed\nId=haproxy.service\nLoadState=loaded\nActiveState=active\n\
-        FragmentPath=/lib/systemd/system/haproxy.service\nUnitFileState=enabled\n";
+        FragmentPath=/lib/systemd/system/haproxy.service\nUnitFileState=enabled\n\
+        After=basic.target network-online.target\n";
 
     #[test]
     fn debians_unit_is_read() {
@@ -144,6 +148,7 @@ mod tests {
         assert_eq!(unit.start[0][..2], ["/usr/sbin/haproxy", "-Ws"]);
         assert_eq!(unit.reload[1], ["/bin/kill", "-USR2", "$MAINPID"]);
         assert!(!unit.remains && unit.source.is_empty());
+        assert_eq!(unit.after, ["basic.target", "network-online.target"]);
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn every_name_of_an_examination_is_listed() {
         Area::Listeners,
         Area::AdminSocket,
         Area::Limits,
+        Area::Keepalived,
         Area::Leftovers,
     ] {
         assert_eq!(serde_json::to_value(area).ok().as_ref().and_then(Value::as_str), Some(area.name()));

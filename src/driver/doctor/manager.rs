@@ -46,7 +46,8 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
     judgement::findings(&facts)
 }
 
-fn ask(unit: &str) -> Option<Unit> {
+/// What systemd says of a unit; `None` where there is no systemd, or no such unit.
+pub(super) fn ask(unit: &str) -> Option<Unit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(unit::ask(unit))
 }
