@@ -161,6 +161,7 @@ pub const CODES: &[(Area, &[&str])] = &[
             "check-by-process",
             "check-by-address",
             "track-process",
+            "not-tracked",
             "weight",
             "slow-failover",
             "slow-check",

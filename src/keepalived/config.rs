@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::failover::Protocol;
-use super::instance::{Group, Instance};
+use super::instance::{Group, Instance, Tracked};
 use super::script::{Hook, Script};
 use super::statement::{Place, Statement, Unclear};
 
@@ -127,11 +127,27 @@ impl Config {
                 "vrrp_script" => config.checks.push(Check::of(statement)),
                 "vrrp_track_process" => config.processes.push(TrackedProcess::of(statement)),
                 "vrrp_instance" => config.instance(statement),
-                "vrrp_sync_group" => config.groups.push(Group::of(statement)),
+                "vrrp_sync_group" => config.group(statement),
                 _ => {}
             }
         }
         config
+    }
+
+    /// Says of what is tracked whether it is defined up to here.
+    fn look_back(&self, scripts: &mut [Tracked], processes: &mut [Tracked]) {
+        for script in scripts {
+            script.is_defined = self.checks.iter().any(|check| check.name == script.name);
+        }
+        for process in processes {
+            process.is_defined = self.processes.iter().any(|known| known.name == process.name);
+        }
+    }
+
+    fn group(&mut self, statement: &Statement) {
+        let mut group = Group::of(statement);
+        self.look_back(&mut group.scripts, &mut group.processes);
+        self.groups.push(group);
     }
 
     fn instance(&mut self, statement: &Statement) {
@@ -139,6 +155,7 @@ impl Config {
         for line in &statement.block {
             instance.line(line, &mut self.unclear);
         }
+        self.look_back(&mut instance.scripts, &mut instance.processes);
         self.instances.push(instance);
     }
 
@@ -279,6 +296,19 @@ mod tests {
         assert_eq!(
             read.unclear,
             [Unclear { place: Place { file: "k".into(), line: 23 }, why: Why::Address }]
+        );
+    }
+
+    #[test]
+    fn nothing_is_tracked_before_it_is_defined() {
+        let read = config(
+            "vrrp_instance a {\n track_script {\n b\n c\n }\n}\nvrrp_script b { script x\n}\n\
+             vrrp_sync_group g { track_script {\n b\n }\n}\n",
+        );
+        let defined = |tracked: &[Tracked]| tracked.iter().map(|one| one.is_defined).collect::<Vec<_>>();
+        assert_eq!(
+            (defined(&read.instances[0].scripts), defined(&read.groups[0].scripts)),
+            (vec![false, false], vec![true])
         );
     }
 

@@ -24,14 +24,29 @@ pub enum Deed {
     LooksForProcess,
 }
 
-/// What the words of one command do.
+/// Programs that only say something.
+const SPEAKERS: [&str; 4] = ["echo", "printf", "logger", "log"];
+
+/// What the words of a line do.
 #[must_use]
 pub fn of_words(words: &[&str]) -> Vec<Deed> {
-    let words: Vec<&str> = words.iter().map(|word| bare(word)).collect();
-    let about_haproxy = words.iter().any(|word| word.contains("haproxy"));
-    let mut deeds: Vec<Deed> = (0..words.len()).filter_map(|at| of_word(&words, at, about_haproxy)).collect();
+    let ends = |word: &&str| matches!(*word, "&&" | "||" | "|" | "&" | ";") || word.ends_with(';');
+    let mut deeds: Vec<Deed> = words.split_inclusive(ends).flat_map(of_command).collect();
     deeds.dedup();
     deeds
+}
+
+fn of_command(words: &[&str]) -> Vec<Deed> {
+    let words: Vec<&str> = words.iter().map(|word| bare(word)).collect();
+    if words.first().is_some_and(|first| SPEAKERS.contains(&file_name(first))) {
+        return Vec::new();
+    }
+    let about_haproxy = words.iter().any(|word| word.contains("haproxy"));
+    (0..words.len()).filter_map(|at| of_word(&words, at, about_haproxy)).collect()
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// What the lines of a script do, each deed once.
@@ -54,7 +69,7 @@ fn bare(word: &str) -> &str {
 
 fn of_word(words: &[&str], at: usize, about_haproxy: bool) -> Option<Deed> {
     let word = words.get(at)?;
-    let name = word.rsplit('/').next().unwrap_or_default();
+    let name = file_name(word);
     let later = &words[at + 1..];
     let has = |wanted: &[&str]| later.iter().any(|word| wanted.contains(word));
     match name {
@@ -113,6 +128,8 @@ mod tests {
             ("/usr/sbin/hareload reload --start", Some(Deed::HandsToHareload)),
             ("hareload status", None),
             ("/etc/keepalived/haproxy", None),
+            ("/usr/bin/logger haproxy -sf", None),
+            ("echo haproxy -D; /usr/sbin/haproxy -D", Some(Deed::StartsHaproxy)),
         ] {
             let words: Vec<&str> = command.split(' ').collect();
             assert_eq!(of_words(&words).first().copied(), deed, "{command}");

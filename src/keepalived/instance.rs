@@ -20,6 +20,8 @@ pub struct Tracked {
     pub name: String,
     /// Its weight, in place of its own.
     pub weight: Option<i32>,
+    /// Whether it was defined before: keepalived does not look ahead, and passes over what it does not know yet.
+    pub is_defined: bool,
 }
 
 /// A `vrrp_instance`.
@@ -97,6 +99,7 @@ fn tracked(line: &Statement) -> Vec<Tracked> {
         place: one.place.clone(),
         name: one.keyword().to_owned(),
         weight: if one.word(1) == "weight" { one.word(2).parse().ok() } else { None },
+        is_defined: true,
     };
     line.block.iter().filter(|one| one.is_known()).map(of).collect()
 }

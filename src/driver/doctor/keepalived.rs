@@ -118,3 +118,6 @@ fn version(daemon: &Daemon) -> Option<Version> {
         Version::from_banner(asked.output().bytes())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,65 @@
 
 use super::{Diagnosis, Level, Sight, at, finding};
 use crate::keepalived::deed::Deed;
+use crate::keepalived::instance::Tracked;
 use crate::os::kernel;
 
 pub(super) fn findings(sight: &Sight) -> Vec<Diagnosis> {
     let mut findings = by_process(sight);
     findings.extend(by_address(sight));
     findings.extend(tracked(sight, kernel::process_events()));
+    findings.extend(undefined(sight));
+    findings.extend(untracked(sight));
+    findings
+}
+
+/// What tracks scripts, and what it tracks.
+fn trackers(sight: &Sight) -> impl Iterator<Item = (&str, &Tracked)> {
+    let instances = sight.config.instances.iter().map(|instance| (instance.name.as_str(), &instance.scripts));
+    let groups = sight.config.groups.iter().map(|group| (group.name.as_str(), &group.scripts));
+    instances.chain(groups).flat_map(|(name, scripts)| scripts.iter().map(move |script| (name, script)))
+}
+
+/// Checks that are named before they are defined, or never are.
+fn undefined(sight: &Sight) -> Vec<Diagnosis> {
+    let mut findings = Vec::new();
+    for (name, tracked) in trackers(sight).filter(|(_, tracked)| !tracked.is_defined) {
+        let check = &tracked.name;
+        let later = sight.config.checks.iter().find(|known| known.name == *check);
+        let (what, mend) = match later {
+            Some(later) => (
+                format!("{name} tracks the check `{check}`, which is defined only later ({})", later.place),
+                format!("vrrp_script {check} before {name}"),
+            ),
+            None => (
+                format!("{name} tracks the check `{check}`, and there is none of this name"),
+                "correct the name".to_owned(),
+            ),
+        };
+        let why = "keepalived passes over it with a line in its log: whatever the check says, the host keeps the address";
+        findings.push(at(finding(Level::Error, "not-tracked", what, why), &tracked.place).mend(mend));
+    }
+    findings
+}
+
+/// Checks of HAProxy that nothing tracks.
+fn untracked(sight: &Sight) -> Vec<Diagnosis> {
+    // What is included and could not be read may track it.
+    if sight.config.instances.is_empty() || !sight.unread.is_empty() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for named in sight.named.iter().filter(|named| named.is_about_haproxy()) {
+        let Some(check) =
+            named.check.as_ref().filter(|check| !trackers(sight).any(|(_, one)| one.name == **check))
+        else {
+            continue;
+        };
+        let what = format!("the check `{check}` is not tracked by any instance");
+        let why = "whatever it says, the host keeps the address";
+        let mend = format!("track_script {{ {check} }} in the vrrp_instance");
+        findings.push(at(finding(Level::Warning, "not-tracked", what, why), &named.script.place).mend(mend));
+    }
     findings
 }
 
@@ -52,7 +105,7 @@ fn by_address(sight: &Sight) -> Vec<Diagnosis> {
 }
 
 /// `track_process`: works where the kernel tells about processes only.
-fn tracked(sight: &Sight, events: bool) -> Vec<Diagnosis> {
+pub(super) fn tracked(sight: &Sight, events: bool) -> Vec<Diagnosis> {
     let config = &sight.config;
     let instances = config.instances.iter().flat_map(|instance| &instance.processes);
     let groups = config.groups.iter().flat_map(|group| &group.processes);

@@ -34,7 +34,7 @@ fn mend(unit: &Unit, lines: &str) -> String {
     format!("{lines} in a drop-in (systemctl edit {}); the package has it: {DROP_IN}", unit.id)
 }
 
-fn kill_mode(sight: &Sight, unit: &Unit, inside: Option<u32>) -> Option<Diagnosis> {
+pub(super) fn kill_mode(sight: &Sight, unit: &Unit, inside: Option<u32>) -> Option<Diagnosis> {
     if ["process", "none"].contains(&unit.kill_mode.as_str()) || unit.kill_mode.is_empty() {
         return None;
     }
@@ -59,7 +59,7 @@ fn kill_mode(sight: &Sight, unit: &Unit, inside: Option<u32>) -> Option<Diagnosi
     Some(finding(Level::Warning, "kill-mode", what, why).mend(mend(unit, "KillMode=process under [Service]")))
 }
 
-fn order(sight: &Sight, unit: &Unit) -> Option<Diagnosis> {
+pub(super) fn order(sight: &Sight, unit: &Unit) -> Option<Diagnosis> {
     if !["enabled", "generated"].contains(&unit.unit_file_state.as_str()) {
         return None;
     }

@@ -4,8 +4,10 @@ use super::{Diagnosis, Level, Sight, at, finding};
 use crate::keepalived::instance::{Instance, Tracked};
 use crate::keepalived::statement::Place;
 
-/// What keepalived lets a priority become by weights (vrrp_set_effective_priority).
+/// What keepalived lets a priority become by weights; that of the address's owner stays as it is
+/// (vrrp_set_effective_priority).
 const MOST: i32 = 254;
+const OWNER: i32 = 255;
 
 pub(super) fn findings(sight: &Sight) -> Vec<Diagnosis> {
     sight.config.instances.iter().flat_map(|instance| of_instance(sight, instance)).collect()
@@ -20,7 +22,7 @@ struct Weighted<'a> {
 
 fn of_instance(sight: &Sight, instance: &Instance) -> Vec<Diagnosis> {
     let config = &sight.config;
-    let checks = instance.scripts.iter().filter_map(|tracked| {
+    let checks = instance.scripts.iter().filter(|tracked| tracked.is_defined).filter_map(|tracked| {
         let check = config.checks.iter().find(|check| check.name == tracked.name)?;
         let named = sight.named.iter().find(|named| named.check.as_ref() == Some(&check.name));
         named.filter(|named| named.is_about_haproxy())?;
@@ -47,6 +49,12 @@ fn judged(instance: &Instance, weighted: &Weighted<'_>) -> Diagnosis {
         weight => (base, with(weight)),
     };
     let (name, check) = (&instance.name, weighted.name);
+    if base == OWNER {
+        let what = format!("{name}: {check} has a weight, and priority 255 does not change");
+        let why = "255 is for the owner of the addresses, of whom nothing is taken away: the address stays with a dead HAProxy";
+        let mend = "no weight, and a priority of 254 or less";
+        return at(finding(Level::Warning, "weight", what, why), weighted.place).mend(mend);
+    }
     let what = format!(
         "{name}: when {check} fails, the priority falls from {healthy} to {failed}, and nothing else happens"
     );
