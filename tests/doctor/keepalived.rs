@@ -7,11 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::nobody::Nobody;
-use hareload_testkit::process::{self, RunResult};
+use hareload_testkit::process::{self, RunResult, Running};
 use hareload_testkit::serde_json::Value;
 use hareload_testkit::stage::Stage;
 use hareload_testkit::suite::Test;
@@ -355,22 +356,42 @@ vrrp_instance web {
 }
 
 fn addresses(haproxy: &Haproxy) -> Result<()> {
-    // One that every host has, so that it can be bound.
-    let config = |address: &str| {
-        Ok::<_, hareload_testkit::anyhow::Error>(Config::plain("g1").frontend_at(address.parse()?))
+    let nonlocal =
+        |family: &str, value: &str| fs::write(format!("/proc/sys/net/{family}/ip_nonlocal_bind"), value);
+    for family in ["ipv4", "ipv6"] {
+        nonlocal(family, "1")?;
+    }
+    // One that is here, and one of each family that is not.
+    let config = Config::plain("g1").frontend_at("127.0.0.9:8099".parse()?);
+    let config = config.frontend_at("192.0.2.10:8099".parse()?).frontend_at("[2001:db8::10]:8099".parse()?);
+    let stage = Stage::start(HARELOAD, haproxy, config)?;
+    let with = |addresses: &str| Etc::new(&SOUND.replacen("192.0.2.10/24", addresses, 1));
+    let both = with("192.0.2.10/24\n        2001:db8::10/64")?;
+    let families = |told: &Value| -> Vec<String> {
+        let all =
+            told["findings"].as_array().into_iter().flatten().filter(|one| one["code"] == "nonlocal-bind");
+        all.map(|one| {
+            one["message"].as_str().unwrap_or_default().split('.').nth(1).unwrap_or_default().to_owned()
+        })
+        .collect()
     };
-    let stage = Stage::start(HARELOAD, haproxy, config("127.0.0.9:8099")?)?;
-    let etc = Etc::new(&SOUND.replacen("192.0.2.10/24", "127.0.0.9/8\n        192.0.2.10/24", 1))?;
-    let told = etc.doctor(&stage)?;
-    let found = expect(&told, "warning", "nonlocal-bind")?;
+    let told = both.doctor(&stage)?;
+    ensure!(families(&told).is_empty() && finding(&told, "address-not-bound").is_none(), "{told}");
+    nonlocal("ipv6", "0")?;
+    ensure!(families(&both.doctor(&stage)?) == ["ipv6"]);
+    nonlocal("ipv4", "0")?;
+    let told = both.doctor(&stage)?;
+    ensure!(families(&told) == ["ipv4", "ipv6"], "{told}");
+    let found = expect(&told, "error", "nonlocal-bind")?;
     ensure!(found["mend"].to_string().contains("ipv4.ip_nonlocal_bind=1"), "{found}");
     ensure!(found["file"] == stage.instance.config_path().display().to_string(), "{found}");
-    fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1")?;
-    ensure!(finding(&etc.doctor(&stage)?, "nonlocal-bind").is_none());
-    fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "0")?;
-    // Another address is nothing that comes and goes.
-    etc.write("keepalived.conf", SOUND)?;
-    ensure!(finding(&etc.doctor(&stage)?, "nonlocal-bind").is_none());
+    // One that is here now can be bound, and can go.
+    let told = with("127.0.0.9/8")?.doctor(&stage)?;
+    expect(&told, "warning", "nonlocal-bind")?;
+    // One that HAProxy does not bind comes and goes without it.
+    let told = with("192.0.2.77/24")?.doctor(&stage)?;
+    ensure!(families(&told).is_empty(), "{told}");
+    expect(&told, "note", "address-not-bound")?;
     Ok(())
 }
 
@@ -411,5 +432,34 @@ fn located(haproxy: &Haproxy) -> Result<()> {
     fs::remove_file(etc.at("keepalived.conf"))?;
     let _ = fs::remove_file(etc.at("default"));
     ensure!(finding(&etc.doctor(&stage)?, "keepalived").is_none());
+    // One that runs has said itself what it reads.
+    if !Path::new("/usr/sbin/keepalived").exists() {
+        eprintln!("skipped: a keepalived that runs: it is not installed");
+        return Ok(());
+    }
+    etc.write(
+        "running.conf",
+        "vrrp_instance web {\n    interface lan0\n    virtual_router_id 51\n\n    advert_int 7\n}\n",
+    )?;
+    let mut link = Command::new("ip");
+    link.args(["link", "add", "lan0", "type", "veth"]);
+    process::run(link, DEADLINE)?.expect_code(0)?;
+    let mut command = Command::new("keepalived");
+    command.args(["--dont-fork", "--log-console", "--vrrp"]);
+    command
+        .arg("--pid")
+        .arg(etc.at("pid"))
+        .arg("--vrrp_pid")
+        .arg(etc.at("vrrp_pid"))
+        .arg("-f")
+        .arg(etc.at("running.conf"));
+    let running = Running::start(command)?;
+    let told = etc.doctor(&stage);
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(DEADLINE)?;
+    let told = told?;
+    ensure!(expect(&told, "warning", "slow-failover")?["line"] == 5, "{told} {ended:?}");
+    let note = expect(&told, "note", "keepalived")?["message"].to_string();
+    ensure!(note.contains("runs here (pid "), "{note}");
     Ok(())
 }

@@ -8,6 +8,7 @@ use clap::Parser as _;
 use hareload::cli::Cli;
 use hareload::haproxy::argv::{self, CommandLine, Launch, Mode};
 use hareload::haproxy::version::Version;
+use hareload::keepalived::{self, deed};
 
 use crate::{assert_safe, hostile};
 
@@ -139,5 +140,44 @@ fn a_version_reads_back_as_it_is_written() {
         if let Ok(version) = String::from_utf8_lossy(text).parse::<Version>() {
             assert_eq!(version.to_string().parse(), Ok(version));
         }
+    });
+}
+
+#[test]
+fn what_keepalived_is_started_with_and_runs_is_read() {
+    let words: [&[u8]; 22] = [
+        b"-f ",
+        b"-f",
+        b"--use-file=",
+        b"--config-id ",
+        b"-nlDg",
+        b"-i",
+        b"/etc/keepalived/keepalived.conf ",
+        b"Keepalived v",
+        b"2.2.7",
+        b"99999999",
+        b"(01/16,2022)",
+        b"killall -0 haproxy\n",
+        b"/usr/sbin/haproxy -D ",
+        b"-sf $(cat /run/haproxy.pid)",
+        b"systemctl restart haproxy;",
+        b"hareload ",
+        b"healthy",
+        b"echo ",
+        b"#!/bin/sh\n",
+        b" && ",
+        b"/",
+        "é".as_bytes(),
+    ];
+    hostile(&words, |text| {
+        let said = String::from_utf8_lossy(text);
+        let options = keepalived::argv::read(said.split(' '));
+        assert!(options.config.is_none_or(|config| said.contains(&config)));
+        if let Some(version) = keepalived::version::Version::from_banner(text) {
+            let again = format!("Keepalived v{version} (x)");
+            assert_eq!(keepalived::version::Version::from_banner(again.as_bytes()), Some(version));
+        }
+        let deeds = deed::of_script(&said);
+        assert!(deeds.is_sorted() && deeds.len() <= 7, "{deeds:?}");
     });
 }
