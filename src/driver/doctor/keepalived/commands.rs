@@ -93,7 +93,16 @@ fn unquoted(named: &Named) -> Option<Diagnosis> {
         (what, "keepalived passes over what follows the first word".to_owned())
     } else {
         if user(first).is_some() {
-            return None;
+            // Debian has a user `backup`.
+            let meant =
+                named.keyword.strip_prefix("notify_").is_some_and(|state| state.eq_ignore_ascii_case(first));
+            let what = format!(
+                "{}: `{first}` stands outside of quotes: {program} is run by the user of that name, without an argument",
+                named.keyword
+            );
+            let why = "keepalived takes a second word for the user";
+            let found = at(finding(Level::Warning, "unquoted", what, why), &script.place);
+            return meant.then(|| found.mend(script.in_quotes(&named.keyword)));
         }
         let what =
             format!("{}: `{first}` stands outside of quotes, and is taken for the user", named.keyword);
@@ -154,11 +163,11 @@ fn of_fault(sight: &Sight, named: &Named, fault: &Fault) -> Option<Diagnosis> {
                 format!("{described}: {program} does not exist"),
                 dropped,
             );
-            if program.contains("hareload") {
-                found.mend(super::hareload())
-            } else {
-                found.mend("correct the path")
-            }
+            let own = std::env::current_exe().ok().filter(|_| program.ends_with("/hareload"));
+            found.mend(own.map_or_else(
+                || "correct the path".to_owned(),
+                |own| format!("correct the path: this hareload is {}", own.display()),
+            ))
         }
         Fault::NotAFile => {
             let what = format!("{described}: {program} is no file");

@@ -97,6 +97,19 @@ fn links_are_for_those_that_do_not_follow_them() {
 }
 
 #[test]
+fn a_state_is_no_user() {
+    let said = |line: &str| {
+        let text = format!("global_defs {{\nscript_user root\n}}\nvrrp_instance web {{\n{line}\n}}\n");
+        short(commands::findings(&sight(OLD, &text)))
+    };
+    let unquoted = [(Level::Warning, "unquoted", 5)];
+    assert_eq!(said("notify_backup /usr/bin/env backup"), unquoted, "whether there is such a user or not");
+    assert_eq!(said("notify_master /usr/bin/env master"), unquoted);
+    assert_eq!(said("notify_backup \"/usr/bin/env backup\""), []);
+    assert_eq!(said("notify_backup /usr/bin/env root"), []);
+}
+
+#[test]
 fn a_check_has_to_be_known_where_it_is_tracked() {
     let said = |text: &str| {
         let findings = checks::findings(&sight(NEW, text));
