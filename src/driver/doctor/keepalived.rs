@@ -12,7 +12,7 @@ use crate::haproxy::config;
 use crate::keepalived::config::Config;
 use crate::keepalived::statement::Place;
 use crate::keepalived::version::Version;
-use crate::os::spawn::{Command, Group, SpawnError};
+use crate::os::spawn::{Command, Group};
 
 mod addresses;
 mod checks;
@@ -108,14 +108,18 @@ fn hareload() -> String {
 fn version(daemon: &Daemon) -> Option<Version> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
-        let mut asked = daemon.programs().into_iter().find_map(|program| {
-            match Group::spawn(&Command::new(program).arg("--version")) {
-                Err(SpawnError::NotFound { .. }) => None,
-                spawned => Some(spawned.ok()),
+        for program in daemon.programs() {
+            let mut asked = match Group::spawn(&Command::new(program).arg("--version")) {
+                Ok(asked) => asked,
+                Err(_) => continue,
+            };
+            // Who hangs is not asked by another name.
+            tokio::time::timeout(PATIENCE, asked.ended()).await.ok()?.ok()?;
+            if let Some(version) = Version::from_banner(asked.output().bytes()) {
+                return Some(version);
             }
-        })??;
-        tokio::time::timeout(PATIENCE, asked.ended()).await.ok()?.ok()?;
-        Version::from_banner(asked.output().bytes())
+        }
+        None
     })
 }
 

@@ -7,6 +7,7 @@ use crate::haproxy::defaults;
 use crate::keepalived::argv::{self, Options};
 use crate::os::files;
 use crate::os::host;
+use crate::os::privilege;
 use crate::os::process::{self, Process};
 
 /// Where it reads from unless it is told otherwise (DEFAULT_CONFIG_FILE).
@@ -36,10 +37,11 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Where its program may be, the best first.
     pub(super) fn programs(&self) -> Vec<PathBuf> {
-        // Also when its file was replaced.
-        let running =
-            self.pid.map(|pid| PathBuf::from(format!("/proc/{pid}/exe"))).filter(|exe| exe.exists());
-        running.into_iter().chain([NAME.into(), PROGRAM.into()]).collect()
+        let exe = self.pid.map(|pid| PathBuf::from(format!("/proc/{pid}/exe")));
+        // By its own path first: 2.3 looks for a file beside it. The other is there also when its file was replaced.
+        let path = exe.as_ref().and_then(|exe| exe.read_link().ok()).filter(|path| path.exists());
+        let path = path.filter(|path| !files::is_changeable_by_others(path));
+        path.into_iter().chain(exe).chain([NAME.into(), PROGRAM.into()]).collect()
     }
 
     fn new(pid: Option<u32>, options: Options) -> Daemon {
@@ -79,13 +81,15 @@ fn is_there(path: &Path) -> bool {
         .map_or_else(|error| error.kind() == std::io::ErrorKind::PermissionDenied, |_| true)
 }
 
-/// The first of its processes in this network: the others have the same command line.
+/// The first of its processes in this network: the others have the same command line. Only root's, or our own: anybody can
+/// call a process so, and its program is asked for its version.
 fn running() -> Option<(u32, Vec<std::ffi::OsString>)> {
     let own = Process::open(process::myself()).ok()?;
     let (network, pids) = (own.net_namespace().ok()?, own.pid_namespace().ok()?);
     let here = |pid: u32| {
         let Ok(other) = Process::open(pid) else { return false };
-        other.net_namespace().is_ok_and(|one| one == network)
+        other.euid().is_ok_and(|uid| [privilege::ROOT, privilege::euid()].contains(&uid))
+            && other.net_namespace().is_ok_and(|one| one == network)
             && other.pid_namespace().is_ok_and(|one| one == pids)
     };
     let mut found: Vec<_> =

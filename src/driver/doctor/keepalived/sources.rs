@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Diagnosis, Level, finding};
+use crate::haproxy::alerts::sanitise;
 use crate::keepalived::config::Config;
 use crate::keepalived::pattern;
 use crate::keepalived::reader::{self, Include, Text};
@@ -16,6 +17,9 @@ use super::daemon::Daemon;
 /// How much is read of one file, and of all.
 const MAX_FILE: usize = 1 << 20;
 const MAX_BYTES: usize = 8 << 20;
+
+/// The longest path; limits.h, PATH_MAX.
+const MAX_NAME: usize = 4096;
 
 /// How many names of directories are looked at, for all that is included.
 const MAX_NAMES: usize = 10_000;
@@ -79,7 +83,9 @@ impl Sources {
         match files::read_bounded(path, MAX_FILE.min(self.bytes)) {
             Ok(text) => {
                 self.bytes -= text.len();
-                Some(Text { name: path.display().to_string(), text })
+                // Where its name is no plain text, what it includes is not found: better than to show it.
+                let name = sanitise(path.as_os_str().as_encoded_bytes(), MAX_NAME);
+                Some(Text { name, text })
             }
             Err(error) => {
                 self.not_read(Unread::Failed(error));
