@@ -26,7 +26,7 @@ pub(crate) fn levels(told: &Value) -> Vec<(String, String, String)> {
 
 pub(crate) fn of_result(result: &RunResult) -> Result<Value> {
     let told: Value = serde_json::from_str(&result.stdout)
-        .with_context(|| format!("{}{}", result.stdout, result.stderr))?;
+        .with_context(|| format!("{:?} {}{}", result.code, result.stdout, result.stderr))?;
     ensure!(told["schema"] == "hareload.doctor/1", "{told}");
     ensure!(result.code == code_of(&told) && told["exit_code"] == result.code, "{}: {told}", result.code);
     ensure!(result.stderr.is_empty(), "{}", result.stderr);
