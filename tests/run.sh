@@ -3,7 +3,7 @@
 #
 #   sudo tests/run.sh [arguments for cargo test]
 #
-# Installs the Debian packages that are missing, unpacks the HAProxies (tests/haproxies.sh), and runs cargo test. Its
+# Installs the Debian packages that are missing, unpacks the HAProxies and keepaliveds (tests/unpack.sh), and runs cargo test. Its
 # exit code is that of the tests. Without root it installs nothing, and tests that need root are reported as skipped.
 # The machine's own haproxy is neither installed nor needed: installing that package would start a service.
 set -euo pipefail
@@ -58,7 +58,7 @@ if ! command -v cargo >/dev/null; then
 fi
 command -v cargo >/dev/null || { say "cargo is missing: install Rust first"; exit 1; }
 
-tests/haproxies.sh >&2 || say "no HAProxy: the tests that need one are skipped"
+tests/unpack.sh >&2 || say "no HAProxy: the tests that need one are skipped"
 if command -v apt-get >/dev/null; then
     tests/debs.sh || say "not all packages could be had: the tests that need them are skipped"
     packaging/build.sh tools || say "no packaging tools: the tests of packages are skipped"

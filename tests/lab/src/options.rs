@@ -12,7 +12,7 @@ use hareload_testkit::haproxies::{self, Haproxy};
 #[derive(Debug, Parser)]
 #[command(name = "hareload-lab", max_term_width = 100)]
 pub(crate) struct Options {
-    /// HAProxies to run, such as 2.6.12 or 2.6 [default: all that tests/haproxies.sh has unpacked]
+    /// HAProxies to run, such as 2.6.12 or 2.6 [default: all that tests/unpack.sh has unpacked]
     #[arg(long, value_name = "VERSION", value_delimiter = ',', num_args = 1..)]
     pub(crate) versions: Vec<String>,
     /// Reloads of a cell, and rounds of a benchmark
@@ -44,7 +44,7 @@ impl Options {
     /// The HAProxies to run, oldest first.
     pub(crate) fn haproxies(&self) -> Result<Vec<Haproxy>> {
         let all = haproxies::all();
-        ensure!(!all.is_empty(), "no HAProxy is unpacked; run tests/haproxies.sh, or set HAPROXIES_DIR");
+        ensure!(!all.is_empty(), "no HAProxy is unpacked; run tests/unpack.sh, or set HAPROXIES_DIR");
         if self.versions.is_empty() {
             return Ok(all);
         }

@@ -42,7 +42,7 @@ pub struct Caps {
     pub pidfd_getfd: bool,
     /// Can it be said which pid comes next ([`crate::process::LAST_PID`])?
     pub chosen_pids: bool,
-    /// The HAProxies that `tests/haproxies.sh` has unpacked, oldest first.
+    /// The HAProxies that `tests/unpack.sh` has unpacked, oldest first.
     pub haproxies: Vec<Haproxy>,
     /// The machine's own HAProxy.
     pub system: Option<Haproxy>,

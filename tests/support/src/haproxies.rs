@@ -1,4 +1,4 @@
-//! The HAProxies that there are: those that `tests/haproxies.sh` has unpacked, and the machine's own.
+//! The HAProxies that there are: those that `tests/unpack.sh` has unpacked, and the machine's own.
 //!
 //! Looks in `HAPROXIES_DIR`, else in `haproxies/` of the target directory, as the script does. Called by tests.
 
@@ -67,20 +67,26 @@ impl fmt::Display for Haproxy {
     }
 }
 
-/// All that are unpacked, oldest first. Empty if `tests/haproxies.sh` has not run.
+/// All that are unpacked, oldest first. Empty if `tests/unpack.sh` has not run.
 #[must_use]
 pub fn all() -> Vec<Haproxy> {
-    let Ok(entries) = fs::read_dir(directory()) else { return Vec::new() };
-    let mut found: Vec<Haproxy> = entries
+    let found = unpacked("haproxy", "HAPROXIES_DIR");
+    found.into_iter().map(|(version, path)| Haproxy { version, path }).collect()
+}
+
+/// The programs of this name that are unpacked, oldest first; a variable may say where.
+pub(crate) fn unpacked(name: &str, variable: &str) -> Vec<(Version, PathBuf)> {
+    let Ok(entries) = fs::read_dir(directory(name, variable)) else { return Vec::new() };
+    let mut found: Vec<(Version, PathBuf)> = entries
         .flatten()
         .filter_map(|entry| {
             let version = entry.file_name().to_str()?.parse().ok()?;
             // Without links and "..", as /proc/<pid>/exe has it.
-            let path = entry.path().join("haproxy").canonicalize().ok()?;
-            path.is_file().then_some(Haproxy { version, path })
+            let path = entry.path().join(name).canonicalize().ok()?;
+            path.is_file().then_some((version, path))
         })
         .collect();
-    found.sort_by_key(|haproxy| haproxy.version);
+    found.sort();
     found
 }
 
@@ -124,12 +130,13 @@ pub fn at(path: &Path) -> Result<Haproxy> {
     Ok(Haproxy { version: numbers.parse()?, path: path.to_owned() })
 }
 
-fn directory() -> PathBuf {
+fn directory(name: &str, variable: &str) -> PathBuf {
     let target = || env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    env::var_os("HAPROXIES_DIR").map(PathBuf::from).unwrap_or_else(|| {
+    let plural = if name == "haproxy" { "haproxies".to_owned() } else { format!("{name}s") };
+    env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         // A relative target directory counts from where cargo was called: the root, as the script takes it.
-        target().map_or_else(|| root.join("target"), |dir| root.join(dir)).join("haproxies")
+        target().map_or_else(|| root.join("target"), |dir| root.join(dir)).join(plural)
     })
 }
 

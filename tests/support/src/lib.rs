@@ -16,6 +16,7 @@ pub mod hareload;
 mod held;
 pub mod http;
 pub mod instance;
+pub mod keepaliveds;
 pub mod load;
 pub mod netns;
 pub mod nobody;
