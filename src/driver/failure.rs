@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::core::input::Failure;
 use crate::haproxy::alerts::{self, About, Alert, BindAddress, Level};
 use crate::os::process::Exit;
-use crate::os::sockets;
+use crate::os::{host, sockets};
 
 use super::find::Old;
 use super::members::Members;
@@ -21,6 +21,10 @@ pub(super) fn classify(
     exit: Option<Exit>,
     new: &Members,
 ) -> Failure {
+    let absent: Vec<String> = alerts::maybe_absent(alerts).into_iter().filter_map(absent).collect();
+    if !absent.is_empty() {
+        return Failure::PortsOfOthers(first_of(absent));
+    }
     let conflicts = alerts::bind_conflicts(alerts);
     if !conflicts.is_empty() {
         return conflict(&conflicts, alerts, old, new);
@@ -54,6 +58,19 @@ pub(super) fn classify(
         return Failure::Configuration(why);
     }
     Failure::Other(why)
+}
+
+/// What is said of an address that this host does not have, and its kernel lets nobody bind.
+fn absent(address: SocketAddr) -> Option<String> {
+    let ip = address.ip();
+    if host::can_bind(ip) {
+        return None;
+    }
+    let (family, switch) = if ip.is_ipv4() { ("IPv4", "ipv4") } else { ("IPv6", "ipv6") };
+    Some(format!(
+        "{address} can't be bound: this host does not have the {family} address {ip}, and net.{switch}.ip_nonlocal_bind is off; \
+         set net.{switch}.ip_nonlocal_bind=1 where a virtual address comes and goes"
+    ))
 }
 
 /// Addresses that it could not bind: whoever holds them decides whether another way may help.

@@ -10,7 +10,7 @@ mod conflicts;
 mod outside_text;
 
 pub use about::About;
-pub use conflicts::{BindAddress, bind_conflicts};
+pub use conflicts::{BindAddress, bind_conflicts, maybe_absent};
 pub use outside_text::sanitise;
 
 /// How much of the output is read; a start that prints more repeats itself.

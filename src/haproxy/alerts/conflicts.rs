@@ -52,6 +52,25 @@ pub fn bind_conflicts(alerts: &[Alert]) -> Vec<BindAddress> {
     conflicts
 }
 
+/// The addresses that could not be bound because the host may lack them, each once. One without a reason (up to 2.2) is
+/// counted among them.
+#[must_use]
+pub fn maybe_absent(alerts: &[Alert]) -> Vec<SocketAddr> {
+    let mut absent = Vec::new();
+    for alert in alerts {
+        let About::CannotBind { address, because } = &alert.about else { continue };
+        // EADDRNOTAVAIL in the words of strerror(3), which HAProxy prints untranslated.
+        let lacking = because.as_ref().is_none_or(|because| because.contains("assign requested address"));
+        if let BindAddress::Inet(address) = BindAddress::read(address)
+            && lacking
+            && !absent.contains(&address)
+        {
+            absent.push(address);
+        }
+    }
+    absent
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +93,21 @@ mod tests {
             (address.as_str(), because.as_deref()),
             ("/nonexistent/x.sock", Some("No such file or directory"))
         );
+    }
+
+    #[test]
+    fn an_address_may_be_absent() {
+        let line = |because: &str| {
+            let alert = "[ALERT]    (99) : Binding [/etc/h.cfg:3] for frontend fe: protocol tcpv4: cannot bind socket";
+            maybe_absent(&parse(format!("{alert}{because} for [10.99.0.100:80].").as_bytes()))
+        };
+        assert_eq!(
+            line(" (Cannot assign requested address)"),
+            ["10.99.0.100:80".parse().expect("an address")]
+        );
+        assert_eq!(line(" (Address already in use)"), []);
+        let old = "[ALERT] 325/162048 (99) : Starting frontend fe: cannot bind socket [10.99.0.100:80]";
+        assert_eq!(maybe_absent(&parse(old.as_bytes())).len(), 1);
     }
 
     #[test]
