@@ -43,8 +43,12 @@ enum Size {
     Small,
     Backends,
     Listeners(u16),
-    /// `hareload status` with this option beside a thousand listeners.
-    Status(&'static [&'static str]),
+    /// A verb that has nothing to do, with these options, beside as many listeners.
+    Idle {
+        verb: &'static str,
+        options: &'static [&'static str],
+        listeners: u16,
+    },
 }
 
 /// All benchmarks.
@@ -59,16 +63,22 @@ pub(crate) const ALL: &[Bench] = &[
     listeners("bench-listeners-100", 100),
     listeners("bench-listeners-300", 300),
     listeners("bench-listeners-1000", 1000),
-    status("bench-status", &[]),
-    status("bench-status-quiet", &["--quiet"]),
+    idle("bench-status", "status", &[], 1000),
+    idle("bench-status-quiet", "status", &["--quiet"], 1000),
+    idle("bench-healthy", "healthy", &[], 10),
+    idle("bench-healthy-1000", "healthy", &[], 1000),
+    idle("bench-notify", "notify", &[], 10),
 ];
 
-/// The listeners of the instance that `status` looks at.
-const LOOKED_AT: u16 = 1000;
-
-/// What `status` takes beyond a hareload that does nothing.
-const fn status(name: &'static str, options: &'static [&'static str]) -> Bench {
-    Bench { name, stock: Means::Nothing, stock_is: "hareload --version", size: Size::Status(options) }
+/// What a verb that finds all as it should be takes beyond a hareload that does nothing.
+const fn idle(
+    name: &'static str,
+    verb: &'static str,
+    options: &'static [&'static str],
+    listeners: u16,
+) -> Bench {
+    let size = Size::Idle { verb, options, listeners };
+    Bench { name, stock: Means::Nothing, stock_is: "hareload --version", size }
 }
 
 const fn listeners(name: &'static str, count: u16) -> Bench {
@@ -78,8 +88,8 @@ const fn listeners(name: &'static str, count: u16) -> Bench {
 impl Bench {
     /// Runs it in as many rounds, and once more to see hareload's memory.
     pub(crate) fn run(&self, haproxy: &Haproxy, commands: &Commands, rounds: u32) -> Result<Pair> {
-        if let Size::Status(options) = self.size {
-            return self.status(haproxy, commands, rounds, options);
+        if let Size::Idle { verb, options, .. } = self.size {
+            return self.idle(haproxy, commands, rounds, verb, options);
         }
         let mut stock = Instance::start(haproxy, self.config(PORTS.0, 0))?;
         let mut own = Instance::start(haproxy, self.config(PORTS.1, 0))?;
@@ -116,13 +126,20 @@ impl Bench {
         })
     }
 
-    /// The time of a `status` that has everything to tell: the generation is one of hareload's.
-    fn status(&self, haproxy: &Haproxy, commands: &Commands, rounds: u32, options: &[&str]) -> Result<Pair> {
+    /// The time of a verb that has all to look at: the generation is one of hareload's.
+    fn idle(
+        &self,
+        haproxy: &Haproxy,
+        commands: &Commands,
+        rounds: u32,
+        verb: &str,
+        options: &[&str],
+    ) -> Result<Pair> {
         let mut own = Instance::start(haproxy, self.config(PORTS.1, 0))?;
         self.once(&mut own, PORTS.1, AT_ONCE, 1, commands, Watch::Nothing)?;
         let mut times = Vec::new();
         for _ in 0..rounds {
-            times.push((commands.nothing()?, commands.status(&own, options)?));
+            times.push((commands.nothing()?, commands.idle(&own, verb, options)?));
         }
         let Some(pair) = Pair::of(&times) else { bail!("no rounds") };
         Ok(Pair {
@@ -160,11 +177,8 @@ impl Bench {
         let config = Config::new().marker(&format!("g{round}"));
         match self.size {
             Size::Small => config.frontend(port),
-            Size::Listeners(count) => {
+            Size::Listeners(count) | Size::Idle { listeners: count, .. } => {
                 (port..port.saturating_add(count)).fold(config, |config, port| config.frontend(port))
-            }
-            Size::Status(_) => {
-                (port..port.saturating_add(LOOKED_AT)).fold(config, |config, port| config.frontend(port))
             }
             Size::Backends => config.frontend(port).append(&backends()),
         }

@@ -73,11 +73,11 @@ impl Commands {
         Ok(process::run(command, DEADLINE)?.expect_code(0)?.took)
     }
 
-    /// How long `hareload status` takes.
-    pub(crate) fn status(&self, instance: &Instance, options: &[&str]) -> Result<Duration> {
+    /// How long a verb takes that changes nothing.
+    pub(crate) fn idle(&self, instance: &Instance, verb: &str, options: &[&str]) -> Result<Duration> {
         let history = instance.dir().join("history");
-        let status = Hareload::new(&self.binary).verb("status").instance(instance).arg("--history-dir");
-        Ok(status.arg(history).args(options).run()?.expect_code(0)?.took)
+        let hareload = Hareload::new(&self.binary).verb(verb).instance(instance);
+        Ok(hareload.env("HARELOAD_HISTORY_DIR", history).args(options).run()?.expect_code(0)?.took)
     }
 
     /// Makes the instance run the configuration that is on disk.
