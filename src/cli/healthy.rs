@@ -15,13 +15,14 @@ use super::settings::{self, Purpose};
 /// `hareload healthy`.
 pub(super) fn healthy(args: &HealthyArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let quiet = args.quiet;
+    let deadline = args.deadline.unwrap_or(DEADLINE);
     let say = move |why: &str| {
         if quiet { Ok(()) } else { output::result(&format!("not healthy: {why}")) }
     };
     let late = move || {
-        let _ = say(&format!("that could not be told within {DEADLINE:?}"));
+        let _ = say(&format!("that could not be told within {deadline:?}"));
     };
-    watchdog::exit_after(DEADLINE, exit::healthy::RED, late);
+    watchdog::exit_after(deadline, exit::healthy::RED, late);
     if args.probe.iter().any(|probe| matches!(probe, Probe::Command(_))) {
         bail!("--probe exec: is not for `healthy`: let the vrrp_script call the command itself");
     }
@@ -31,6 +32,7 @@ pub(super) fn healthy(args: &HealthyArgs, matches: &ArgMatches) -> anyhow::Resul
         addresses: args.address.clone(),
         admin: args.admin_socket.clone(),
         probes: args.probe.clone(),
+        deadline,
     };
     match healthy::healthy(&settings.request, &wanted) {
         Ok(()) => Ok(exit::healthy::GREEN),

@@ -1,7 +1,7 @@
 //! What can be typed. The short names that mean the same are HAProxy's own.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(super) use words::{duration, probe};
 use crate::core::exit;
 use crate::core::plan::Way;
 use crate::driver::request::Probe;
+use crate::keepalived::pair::{self, Virtual};
 
 /// Starts, stops and reloads HAProxy so that somebody is always serving.
 #[derive(Debug, Parser)]
@@ -67,7 +68,7 @@ pub enum Command {
     History(HistoryArgs),
     /// Print each setting, and where it comes from
     Settings(Asked),
-    /// Generate man pages or shell completions
+    /// Generate man pages, shell completions, or keepalived's configuration
     Gen {
         /// What to generate.
         #[command(subcommand)]
@@ -249,6 +250,9 @@ pub struct HealthyArgs {
     /// What has to work: http://ADDR:PORT/PATH[=STATUS] or tcp://ADDR:PORT (repeatable); never a virtual address
     #[arg(long, value_name = "WHAT", value_parser = probe)]
     pub probe: Vec<Probe>,
+    /// How long it may take; what can't be told until then counts as a failure [default: 300ms]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub deadline: Option<Duration>,
     /// Print nothing, and tell it by the exit code
     #[arg(short, long)]
     pub quiet: bool,
@@ -337,11 +341,39 @@ pub enum Gen {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// keepalived's configuration for one host of a pair that shares virtual addresses, on stdout
+    Keepalived(PairArgs),
     /// The completions of a shell, on stdout
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// The options of `gen keepalived`.
+#[derive(Clone, Debug, Args)]
+pub struct PairArgs {
+    /// A virtual address with the length of its network, as 192.0.2.10/24 (repeatable)
+    #[arg(long, value_name = "ADDR/LENGTH", required = true)]
+    pub vip: Vec<Virtual>,
+    /// The interface that they are put on
+    #[arg(long, value_name = "NAME")]
+    pub interface: String,
+    /// The address of the host that this is for
+    #[arg(long, value_name = "ADDR")]
+    pub own: IpAddr,
+    /// The address of the other host
+    #[arg(long, value_name = "ADDR")]
+    pub peer: IpAddr,
+    /// The number of the pair, which no other one in the same network has
+    #[arg(long, value_name = "1-255", default_value_t = pair::ROUTER)]
+    pub router_id: u8,
+    /// The host with the higher one takes the addresses [default: 254 for the host with the lower address, 253 for the other]
+    #[arg(long, value_name = "1-254")]
+    pub priority: Option<u8>,
+    /// The time between two advertisements; without three of them the other host takes over [default: 500ms]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub advert_int: Option<Duration>,
 }
 
 /// How a result is printed.

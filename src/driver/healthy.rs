@@ -28,7 +28,7 @@ use super::probe;
 use super::records::Records;
 use super::request::{Probe, Request};
 
-/// How long all of it may take: keepalived's shortest interval is a second up to 2.3.1, and users want less.
+/// How long all of it may take if nobody says otherwise: keepalived's shortest interval is a second up to 2.3.1, and users want less.
 pub const DEADLINE: Duration = Duration::from_millis(300);
 
 /// What of it is for the beginning, and for saying why.
@@ -41,7 +41,7 @@ const PASSING: Duration = Duration::from_millis(120);
 const APART: Duration = Duration::from_millis(10);
 
 /// What it takes to be healthy, besides that a HAProxy of the instance listens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Where it listens; where its configuration says if empty.
     pub addresses: Vec<SocketAddr>,
@@ -49,6 +49,8 @@ pub struct Wanted {
     pub admin: Option<PathBuf>,
     /// What works.
     pub probes: Vec<Probe>,
+    /// How long all of it may take.
+    pub deadline: Duration,
 }
 
 /// Finds out.
@@ -68,7 +70,8 @@ pub fn healthy(request: &Request, wanted: &Wanted) -> Result<(), String> {
         return Ok(());
     }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let left = (DEADLINE - MARGIN).saturating_sub(clock::since_boot().saturating_sub(began));
+    let left =
+        wanted.deadline.saturating_sub(MARGIN).saturating_sub(clock::since_boot().saturating_sub(began));
     runtime.block_on(async {
         let until = time::Instant::now() + left;
         if let Some(path) = &wanted.admin {

@@ -13,6 +13,7 @@ pub mod deed;
 mod definitions;
 pub mod failover;
 pub mod instance;
+pub mod pair;
 pub mod pattern;
 pub mod reader;
 pub mod script;

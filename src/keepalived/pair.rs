@@ -1,0 +1,244 @@
+//! The configuration of keepalived for a pair of load balancers: one VRRP instance, whose addresses follow the HAProxy that
+//! serves.
+//!
+//! Called by `hareload gen keepalived`; `packaging/keepalived` has what it makes of example addresses.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// An address with the length of its network, as `192.0.2.10/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Virtual {
+    /// The address.
+    pub address: IpAddr,
+    /// The length of its network's prefix, in bits.
+    pub prefix: u8,
+}
+
+impl FromStr for Virtual {
+    type Err = String;
+
+    /// Without a length it is the address alone.
+    fn from_str(text: &str) -> Result<Virtual, String> {
+        let (address, prefix) =
+            text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let bad = || format!("{text:?} is no address such as 192.0.2.10/24 or 2001:db8::10/64");
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(bits), |prefix| prefix.parse().map_err(|_| bad()))?;
+        if prefix == 0 || prefix > bits || address.is_unspecified() || address.is_multicast() {
+            return Err(bad());
+        }
+        Ok(Virtual { address, prefix })
+    }
+}
+
+/// One of the two hosts, as it sees the pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The addresses that the pair has.
+    pub addresses: Vec<Virtual>,
+    /// The interface that they are put on.
+    pub interface: String,
+    /// This host's own address.
+    pub own: IpAddr,
+    /// The other host's.
+    pub peer: IpAddr,
+    /// The number of the pair in its network; 1 to 255.
+    pub router: u8,
+    /// The host with the higher one takes the addresses; 1 to 254.
+    pub priority: u8,
+    /// The time between two advertisements. Without three of them the other host takes over.
+    pub advert_int: Duration,
+    /// The program.
+    pub hareload: String,
+}
+
+/// The time between two advertisements if nobody says otherwise: a host that is cut off is replaced after 1.5 s at most.
+pub const ADVERT_INT: Duration = Duration::from_millis(500);
+
+/// The number of the pair if nobody says otherwise.
+pub const ROUTER: u8 = 51;
+
+/// What keepalived takes: hundredths of a second, in 12 bits of a VRRPv3 packet; RFC 5798, section 5.2.7.
+const STEP: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(40_950);
+
+/// The priority of a host, if nobody says otherwise: of two, the one with the lower address has the higher one. The higher
+/// they are, the sooner the other takes over: by 1/256 of the interval each; RFC 5798, section 6.1, Skew_Time.
+#[must_use]
+pub fn priority(own: IpAddr, peer: IpAddr) -> u8 {
+    if own < peer { 254 } else { 253 }
+}
+
+impl Host {
+    /// keepalived.conf for this host; or what is wrong with what was asked for.
+    pub fn configuration(&self) -> Result<String, String> {
+        self.check()?;
+        let Host { interface, own, peer, router, priority, hareload, .. } = self;
+        let advert_int = seconds(self.advert_int);
+        let block = |addresses: &[&Virtual]| {
+            addresses.iter().fold(String::new(), |mut text, one| {
+                let _ = writeln!(text, "        {}/{}", one.address, one.prefix);
+                text
+            })
+        };
+        let (same, other): (Vec<&Virtual>, Vec<&Virtual>) =
+            self.addresses.iter().partition(|one| one.address.is_ipv4() == own.is_ipv4());
+        let mut blocks = format!("    virtual_ipaddress {{\n{}    }}\n", block(&same));
+        if !other.is_empty() {
+            let _ = write!(
+                blocks,
+                "    # They come and go with the others; an advertisement has room for one family only.\n    \
+                 virtual_ipaddress_excluded {{\n{}    }}\n",
+                block(&other)
+            );
+        }
+        Ok(format!(
+            "# keepalived for {own}, of the pair {own} and {peer}; the other host has a file of its own. Both run the same\n\
+             # HAProxy, which binds the virtual addresses on both (net.ipv4.ip_nonlocal_bind, net.ipv6.ip_nonlocal_bind).\n\
+             # /etc/keepalived/keepalived.conf; what each line is for is said in hareload's docs/keepalived.md.\n\
+             \n\
+             global_defs {{\n    \
+                 # Fractions of a second between advertisements.\n    \
+                 vrrp_version 3\n    \
+                 # What is called below runs as root, and only if nobody else could have changed it.\n    \
+                 script_user root\n    \
+                 enable_script_security\n\
+             }}\n\
+             \n\
+             vrrp_script haproxy {{\n    \
+                 # 0 as long as HAProxy serves here, through every reload. It answers in milliseconds; a host that is so busy\n    \
+                 # that it can't is given 800 ms.\n    \
+                 script \"{hareload} healthy --quiet --deadline 800ms\"\n    \
+                 interval 1\n    \
+                 timeout 2\n    \
+                 fall 1\n    \
+                 rise 1\n\
+             }}\n\
+             \n\
+             vrrp_instance haproxy {{\n    \
+                 # Both begin as BACKUP; the one with the higher priority takes the addresses.\n    \
+                 state BACKUP\n    \
+                 interface {interface}\n    \
+                 virtual_router_id {router}\n    \
+                 priority {priority}\n    \
+                 # Seconds. Without three of them, and a bit, the other host takes over.\n    \
+                 advert_int {advert_int}\n    \
+                 unicast_src_ip {own}\n    \
+                 unicast_peer {{\n        \
+                     {peer}\n    \
+                 }}\n\
+             {blocks}    \
+                 track_script {{\n        \
+                     # Without a weight: a host whose HAProxy does not serve takes no part.\n        \
+                     haproxy\n    \
+                 }}\n    \
+                 # With the addresses comes the configuration as it is on the disk. The quotes are needed: without them\n    \
+                 # keepalived takes the second word for a user, and drops the hook.\n    \
+                 notify_master \"{hareload} notify\"\n\
+             }}\n"
+        ))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Host { own, peer, .. } = self;
+        if own.is_ipv4() != peer.is_ipv4() {
+            return Err(format!("{own} and {peer} are not of one family"));
+        }
+        if own == peer {
+            return Err(format!("{own} is both hosts' address"));
+        }
+        if let Some(one) = self.addresses.iter().find(|one| one.address == *own || one.address == *peer) {
+            return Err(format!("{} is a host's own address, and no virtual one", one.address));
+        }
+        if !self.addresses.iter().any(|one| one.address.is_ipv4() == own.is_ipv4()) {
+            return Err(format!("none of the virtual addresses is of the family of {own}"));
+        }
+        // netdevice(7), IFNAMSIZ, and what keepalived takes for a word of its own.
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-:@".contains(c);
+        if self.interface.is_empty() || self.interface.len() > 15 || !self.interface.chars().all(plain) {
+            return Err(format!("{:?} is no name of an interface", self.interface));
+        }
+        if self.router == 0 || self.priority == 0 || self.priority == u8::MAX {
+            return Err("the number of the pair is 1 to 255, the priority 1 to 254".to_owned());
+        }
+        let advert_int = self.advert_int;
+        if advert_int < STEP || advert_int > LONGEST || !advert_int.subsec_micros().is_multiple_of(10_000) {
+            return Err(format!(
+                "{advert_int:?} between advertisements: it takes hundredths of a second up to 40.95s"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `0.5`, `1`.
+fn seconds(time: Duration) -> String {
+    format!("{}", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        let (own, peer) = ("192.0.2.11".parse().unwrap(), "192.0.2.12".parse().unwrap());
+        Host {
+            addresses: vec!["192.0.2.10/24".parse().unwrap()],
+            interface: "eth0".to_owned(),
+            own,
+            peer,
+            router: ROUTER,
+            priority: priority(own, peer),
+            advert_int: ADVERT_INT,
+            hareload: "/usr/sbin/hareload".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_host_has_its_own_view() {
+        let text = host().configuration().unwrap();
+        for line in
+            ["    advert_int 0.5\n", "    priority 254\n", "        192.0.2.10/24\n", "        192.0.2.12\n"]
+        {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        assert!(!text.contains("excluded"));
+        let other = Host { own: host().peer, peer: host().own, ..host() };
+        assert_eq!(priority(other.own, other.peer), 253);
+        let both = vec!["192.0.2.10/24".parse().unwrap(), "2001:db8::10/64".parse().unwrap()];
+        let text =
+            Host { addresses: both, advert_int: Duration::from_secs(1), ..host() }.configuration().unwrap();
+        assert!(
+            text.contains("    virtual_ipaddress_excluded {\n        2001:db8::10/64\n    }\n"),
+            "{text}"
+        );
+        assert!(text.contains("    advert_int 1\n"), "{text}");
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        let six: IpAddr = "2001:db8::11".parse().unwrap();
+        for (host, why) in [
+            (Host { peer: host().own, ..host() }, "both hosts' address"),
+            (Host { peer: six, ..host() }, "not of one family"),
+            (Host { own: "192.0.2.10".parse().unwrap(), ..host() }, "no virtual one"),
+            (Host { addresses: vec!["2001:db8::10/64".parse().unwrap()], ..host() }, "none of the virtual"),
+            (Host { interface: "eth0 }".to_owned(), ..host() }, "no name of an interface"),
+            (Host { advert_int: Duration::from_millis(5), ..host() }, "hundredths"),
+            (Host { advert_int: Duration::from_secs(60), ..host() }, "hundredths"),
+            (Host { priority: 255, ..host() }, "1 to 254"),
+        ] {
+            let refused = host.configuration().unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
+        for text in
+            ["", "192.0.2.10/33", "192.0.2.10/0", "192.0.2/24", "::/64", "224.0.0.18/4", "192.0.2.10/24/5"]
+        {
+            assert!(text.parse::<Virtual>().is_err(), "{text}");
+        }
+    }
+}
