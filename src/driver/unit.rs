@@ -18,7 +18,8 @@ pub(super) const USUAL: &str = "haproxy.service";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What systemd says of a unit; `None` where there is no systemd, or no such unit.
-pub(super) async fn ask(unit: &str) -> Option<Unit> {
+pub(super) fn ask(unit: &str) -> Option<Unit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let command = Command::new("systemctl")
         .arg("show")
         .arg("--no-pager")
@@ -26,9 +27,11 @@ pub(super) async fn ask(unit: &str) -> Option<Unit> {
         .arg(systemd::PROPERTIES)
         .arg("--")
         .arg(unit);
-    let mut systemctl = Group::spawn(&command).ok()?;
-    tokio::time::timeout(PATIENCE, systemctl.ended()).await.ok()?.ok()?;
-    Unit::parse(systemctl.output().bytes())
+    runtime.block_on(async {
+        let mut systemctl = Group::spawn(&command).ok()?;
+        tokio::time::timeout(PATIENCE, systemctl.ended()).await.ok()?.ok()?;
+        Unit::parse(systemctl.output().bytes())
+    })
 }
 
 /// The HAProxy that a unit may be in charge of.

@@ -27,7 +27,7 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
         Some(group) if group != unit::USUAL && group.ends_with(".service") => vec![group, unit::USUAL],
         _ => vec![unit::USUAL],
     };
-    let units: Vec<Unit> = asked.into_iter().filter_map(ask).collect();
+    let units: Vec<Unit> = asked.into_iter().filter_map(unit::ask).collect();
     let mode = match (&patient.found, patient.is_master_worker()) {
         (_, true) => Mode::MasterWorker,
         (Ok(Found::Old(_)), _) => Mode::Standalone,
@@ -44,12 +44,6 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
         script: script(Path::new(SCRIPT)),
     };
     judgement::findings(&facts)
-}
-
-/// What systemd says of a unit; `None` where there is no systemd, or no such unit.
-pub(super) fn ask(unit: &str) -> Option<Unit> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(unit::ask(unit))
 }
 
 fn script(path: &Path) -> Option<Script> {

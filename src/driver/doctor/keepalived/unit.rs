@@ -1,7 +1,6 @@
 //! keepalived's own service: whether it ends HAProxy with itself, and what is started first.
 
 use super::{Diagnosis, Level, Patient, Sight, finding};
-use crate::driver::doctor::manager;
 use crate::driver::unit::{self as units, USUAL as HAPROXY};
 use crate::keepalived::deed::Deed;
 use crate::os::cgroup;
@@ -16,13 +15,13 @@ const DROP_IN: &str = "keepalived.service.d/50-hareload.conf";
 pub(super) fn findings(sight: &Sight, patient: &Patient<'_>) -> Vec<Diagnosis> {
     let group_of = |pid: u32| Some(systemd::unit_of(&cgroup::path_of(pid).ok()?)?.to_owned());
     let own = sight.daemon.pid.and_then(group_of).filter(|unit| unit.ends_with(".service"));
-    let Some(unit) = manager::ask(own.as_deref().unwrap_or(UNIT)) else { return Vec::new() };
+    let Some(unit) = units::ask(own.as_deref().unwrap_or(UNIT)) else { return Vec::new() };
     let inside =
         patient.pids.iter().copied().find(|pid| group_of(*pid).is_some_and(|group| group == unit.id));
     let mut findings: Vec<Diagnosis> = kill_mode(sight, &unit, inside).into_iter().collect();
     if units::is_the_hosts_own(&patient.pidfile)
         && !unit.after.iter().any(|one| one == HAPROXY)
-        && manager::ask(HAPROXY).is_some()
+        && units::ask(HAPROXY).is_some()
     {
         findings.extend(order(sight, &unit));
     }
