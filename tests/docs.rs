@@ -8,11 +8,13 @@ mod pages;
 mod values;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use clap::CommandFactory as _;
 use hareload::cli::Cli;
 use hareload::core::account::COMMANDS;
 use hareload::core::exit;
+use hareload::keepalived::pair::{self, Host};
 
 use pages::{coded, document, table};
 use values::set;
@@ -61,6 +63,25 @@ fn every_exit_code_of_doctor_is_listed_as_it_is() {
 }
 
 #[test]
+fn the_examples_for_keepalived_are_what_is_made_of_their_addresses() {
+    let (first, second): (IpAddr, IpAddr) = ([192, 0, 2, 11].into(), [192, 0, 2, 12].into());
+    for (name, own, peer) in [("a", first, second), ("b", second, first)] {
+        let host = Host {
+            addresses: vec!["192.0.2.10/24".parse().expect("an address")],
+            interface: "eth0".to_owned(),
+            own,
+            peer,
+            router: pair::ROUTER,
+            priority: pair::priority(own, peer),
+            advert_int: pair::ADVERT_INT,
+            hareload: "/usr/sbin/hareload".to_owned(),
+        };
+        let example = document(&format!("packaging/keepalived/keepalived-{name}.conf"));
+        assert_eq!(example, host.configuration().expect("it can be"), "{name}: hareload gen keepalived");
+    }
+}
+
+#[test]
 fn every_exit_code_has_an_advice() {
     let advised: Vec<String> =
         table(&document("docs/operations.md"), "## Outcomes").iter().map(|row| row[0].clone()).collect();
@@ -69,13 +90,16 @@ fn every_exit_code_has_an_advice() {
 }
 
 #[test]
-fn every_option_of_reload_is_explained_with_its_variable() {
+fn every_option_of_reload_and_notify_is_explained_with_its_variable() {
     let rows = table(&document("docs/operations.md"), "## Options and settings");
     let mut command = Cli::command();
     command.build();
-    let reload = command.find_subcommand("reload").expect("reload is a command");
+    let options = ["reload", "notify"].map(|name| {
+        let verb = command.find_subcommand(name).expect("it is a command");
+        verb.get_arguments().filter(|argument| !argument.is_positional())
+    });
     let mut known = BTreeSet::new();
-    for option in reload.get_arguments().filter(|argument| !argument.is_positional()) {
+    for option in options.into_iter().flatten() {
         let long = format!("--{}", option.get_long().expect("every option has a long name"));
         let row = rows.iter().find(|row| row[0].split(['`', ' ', ',']).any(|word| word == long));
         let row = row.unwrap_or_else(|| panic!("{long} is not in docs/operations.md"));

@@ -7,6 +7,7 @@ mod gen_;
 mod healthy;
 mod history;
 mod man;
+mod notify;
 mod options;
 mod output;
 mod reload;

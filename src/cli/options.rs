@@ -57,6 +57,8 @@ pub enum Command {
     /// Tell whether HAProxy truly serves here, within 300 ms, for keepalived's vrrp_script
     #[command(after_help = exit_codes(&exit::healthy::ALL))]
     Healthy(HealthyArgs),
+    /// Be keepalived's hook: HAProxy serves what its configuration says when the virtual addresses have come
+    Notify(NotifyArgs),
     /// Check a configuration, and what `haproxy -c` misses
     Check(CheckArgs),
     /// Tell what on this host stands between you and lossless reloads, and what mends it; exit codes: 0 nothing worse than
@@ -67,7 +69,7 @@ pub enum Command {
     /// Show past handovers
     History(HistoryArgs),
     /// Print each setting, and where it comes from
-    Settings(Asked),
+    Settings(SettingsArgs),
     /// Generate man pages, shell completions, or keepalived's configuration
     Gen {
         /// What to generate.
@@ -115,6 +117,9 @@ pub struct Asked {
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
+    /// What only `notify` takes.
+    #[arg(skip)]
+    pub hook: HookArgs,
 }
 
 /// The options of `reload`.
@@ -256,6 +261,69 @@ pub struct HealthyArgs {
     /// Print nothing, and tell it by the exit code
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// The options of `notify`.
+#[derive(Clone, Debug, Args)]
+pub struct NotifyArgs {
+    /// The state: none for master, one of master, backup, fault and stop, or what keepalived adds to `notify` by itself
+    #[arg(value_name = "STATE")]
+    pub state: Vec<OsString>,
+    /// What is asked for, if it comes to a start or a reload.
+    #[command(flatten)]
+    pub asked: Asked,
+    /// What each state leads to.
+    #[command(flatten)]
+    pub hook: HookArgs,
+    /// How much is said.
+    #[command(flatten)]
+    pub voice: Voice,
+    /// Be keepalived's notify_fifo_script: follow the FIFO that it names as the last argument
+    #[arg(long)]
+    pub fifo: bool,
+}
+
+/// What a hook of keepalived's does.
+#[derive(Clone, Debug, Default, Args)]
+pub struct HookArgs {
+    /// What to do when the virtual addresses have gone to another host [default: leave]
+    #[arg(long, value_name = "WHAT", env = "HARELOAD_ON_BACKUP")]
+    pub on_backup: Option<OnState>,
+    /// What to do when this host may not have them [default: leave]
+    #[arg(long, value_name = "WHAT", env = "HARELOAD_ON_FAULT")]
+    pub on_fault: Option<OnState>,
+    /// What to do when keepalived ends [default: leave]
+    #[arg(long, value_name = "WHAT", env = "HARELOAD_ON_STOP")]
+    pub on_stop: Option<OnState>,
+    /// How long a hook may take; then it gives up, and what it has begun is undone [default: 90s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_HOOK_TIMEOUT", value_parser = duration)]
+    pub hook_timeout: Option<Duration>,
+    /// The service of systemd's that starts and reloads HAProxy, or none [default: the one that is in charge of it]
+    #[arg(long, value_name = "NAME", env = "HARELOAD_UNIT")]
+    pub unit: Option<String>,
+}
+
+/// What a state of VRRP leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnState {
+    /// HAProxy goes on as it is
+    Leave,
+    /// HAProxy serves what its configuration says, as on the master
+    Serve,
+    /// HAProxy stops, unless another VRRP instance has its addresses here; only for `notify`, which tells the names
+    Stop,
+}
+
+/// The options of `settings`.
+#[derive(Clone, Debug, Args)]
+pub struct SettingsArgs {
+    /// What may be settled of a handover.
+    #[command(flatten)]
+    pub asked: Asked,
+    /// What may be settled of a hook.
+    #[command(flatten)]
+    pub hook: HookArgs,
 }
 
 /// The options of `check`.

@@ -13,7 +13,7 @@ use crate::driver::drain::Draining;
 use crate::os::signals;
 use crate::report::{human, json};
 
-use super::options::{Asked, Form, RecoverArgs, ReloadArgs, Target, Voice};
+use super::options::{Asked, Form, RecoverArgs, ReloadArgs, SettingsArgs, Target, Voice};
 use super::output;
 use super::settings::{self, Purpose, Settings};
 
@@ -68,8 +68,9 @@ pub(super) fn recover(args: &RecoverArgs, matches: &ArgMatches) -> anyhow::Resul
 }
 
 /// `hareload settings`.
-pub(super) fn settings(args: &Asked, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let Settings { listed, output, .. } = settings::resolve(Purpose::Foretell, args, matches)?;
+pub(super) fn settings(args: &SettingsArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    let asked = Asked { hook: args.hook.clone(), ..args.asked.clone() };
+    let Settings { listed, output, .. } = settings::resolve(Purpose::Foretell, &asked, matches)?;
     match output {
         Form::Json => {
             for setting in listed {

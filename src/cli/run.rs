@@ -9,7 +9,7 @@ use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
 use super::options::{Cli, Command};
-use super::{check, doctor, gen_, healthy, history, output, reload, service, settings, status};
+use super::{check, doctor, gen_, healthy, history, notify, output, reload, service, settings, status};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -38,6 +38,7 @@ pub fn main() -> ExitCode {
             Command::Recover(args) => reload::recover(&args, options),
             Command::Status(args) => status::status(&args, options),
             Command::Healthy(args) => healthy::healthy(&args, options),
+            Command::Notify(args) => notify::notify(&args, options),
             Command::Check(args) => check::check(&args, options),
             Command::Doctor(args) => doctor::doctor(&args, options),
             Command::History(args) => history::history(&args, options),

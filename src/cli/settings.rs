@@ -15,6 +15,7 @@ use clap::{ArgMatches, ValueEnum as _};
 
 use crate::core::plan::{AfterDrain, Drain, Limits};
 use crate::driver::find::{DEFAULT_INSTANCE, usual_pidfile};
+use crate::driver::notify::Belongs;
 use crate::driver::request::{Probe, Request};
 use crate::haproxy::argv;
 use crate::os::{files, state};
@@ -22,12 +23,16 @@ use crate::os::{files, state};
 use distribution::Distribution;
 pub(super) use place::{NoPlace, Purpose};
 
-use super::options::{Asked, Form, WayWord, probe};
+use super::options::{Asked, Form, OnState, WayWord, probe};
 
 /// How long `--wait` waits.
 const WAIT: Duration = Duration::from_secs(300);
 /// How long another handover is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a hook may take: as long as a start may, and a bit more.
+const HOOK: Duration = Duration::from_secs(90);
+/// The name of no unit.
+const NO_UNIT: &str = "none";
 
 /// One setting, as `hareload settings` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -40,12 +45,23 @@ pub(super) struct Setting {
     pub(super) origin: String,
 }
 
+/// What a hook of keepalived's does.
+pub(super) struct HookSettings {
+    pub(super) on_backup: OnState,
+    pub(super) on_fault: OnState,
+    pub(super) on_stop: OnState,
+    pub(super) limit: Duration,
+    pub(super) belongs: Belongs,
+}
+
 /// All settings, resolved.
 pub(super) struct Settings {
     /// What a handover is asked to do.
     pub(super) request: Request,
     /// How long those that are to leave may take.
     pub(super) drain_timeout: Option<Duration>,
+    /// What a hook does.
+    pub(super) hook: HookSettings,
     /// How results are printed.
     pub(super) output: Form,
     /// Each value with its origin.
@@ -140,6 +156,20 @@ fn resolve_with(
     list.unless(hard_stop.is_some(), "hard-stop-after", "none");
     let patience =
         list.pick("lock-timeout", args.turn.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
+    let hook = &args.hook;
+    let mut on = |name, typed, file| list.pick(name, typed, file, || OnState::Leave);
+    let on_backup = on("on-backup", hook.on_backup, file.on_backup);
+    let on_fault = on("on-fault", hook.on_fault, file.on_fault);
+    let on_stop = on("on-stop", hook.on_stop, file.on_stop);
+    let limit = list.pick("hook-timeout", hook.hook_timeout, file.hook_timeout.map(|text| text.0), || HOOK);
+    let unit = list.optional("unit", hook.unit.clone(), file.unit);
+    list.unless(unit.is_some(), "unit", "the one that is in charge of it");
+    let belongs = match unit {
+        None => Belongs::ToWhomIsFound,
+        Some(unit) if unit == NO_UNIT => Belongs::ToNone,
+        Some(unit) => Belongs::To(unit),
+    };
+    let hook = HookSettings { on_backup, on_fault, on_stop, limit, belongs };
 
     if !args.extra.is_empty() {
         let words: Vec<String> = args.extra.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -181,7 +211,7 @@ fn resolve_with(
         limits,
         on_drain: None,
     };
-    Ok(Settings { request, drain_timeout, output, listed: list.listed, no_place: list.no_place })
+    Ok(Settings { request, drain_timeout, hook, output, listed: list.listed, no_place: list.no_place })
 }
 
 /// A program is a path, or a name that is looked up.
@@ -314,6 +344,12 @@ impl Shown for bool {
 }
 
 impl Shown for Form {
+    fn shown(&self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+impl Shown for OnState {
     fn shown(&self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

@@ -8,7 +8,7 @@ use crate::core::account::{Account, COMMANDS};
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
 use crate::os::guard::Guard;
-use crate::os::lock::{Lock, LockError};
+use crate::os::lock::{self, Lock, LockError};
 use crate::os::process::Subreaper;
 use crate::os::signals::Interrupts;
 use crate::os::state::{StateDir, StateError};
@@ -53,15 +53,9 @@ pub(super) fn under_lock<T>(
         let refused = state_refused(&error);
         refuse(refused.kind, refused.why)
     })?;
-    let mut lock = Lock::acquire(state.path(), request.patience).map_err(|error| match error {
-        LockError::Busy { .. } => {
-            let patience = request.patience;
-            refuse(
-                Refusal::Busy,
-                format!("{error}; it was waited for {patience:?}; try again when it has ended"),
-            )
-        }
-        LockError::Io { .. } => refuse(Refusal::Internal, error.to_string()),
+    let mut lock = Lock::acquire(state.path(), lock::HANDOVER, request.patience).map_err(|error| {
+        let refused = lock_refused(&error, request.patience);
+        refuse(refused.kind, refused.why)
     })?;
     let held = Held { timeline: timeline.clone(), began, asked, ..Held::of(command, request, &state) };
     // Forked while there is one thread, before anything is touched; it holds the lock with us.
@@ -90,6 +84,16 @@ pub(super) fn remember(request: &Request, mut account: Account) -> Account {
         account.notes.push(format!("the history can't be written: {error}"));
     }
     account
+}
+
+pub(super) fn lock_refused(error: &LockError, patience: Duration) -> Refused {
+    match error {
+        LockError::Busy { .. } => {
+            let why = format!("{error}; it was waited for {patience:?}; try again when it has ended");
+            Refused::new(Refusal::Busy, why)
+        }
+        LockError::Io { .. } => Refused::new(Refusal::Internal, error.to_string()),
+    }
 }
 
 pub(super) fn state_refused(error: &StateError) -> Refused {

@@ -20,6 +20,7 @@ mod inheritance;
 pub mod intention;
 mod lending;
 mod members;
+pub mod notify;
 mod pidfile;
 mod probe;
 mod proof;

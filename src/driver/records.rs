@@ -17,14 +17,18 @@ use crate::core::account::Account;
 use crate::core::action::Stage;
 use crate::core::plan::Way;
 use crate::os::files::{self, Durability, FileError, Kept};
-use crate::os::process::{Identity, Process};
+use crate::os::process::{self, Identity, Process};
 use crate::os::state::StateDir;
 
 use super::inheritance::Inherited;
+use super::notify::Told;
 use super::readings::Readings;
 
 /// No record is larger: the largest is what a generation with 20,000 certificates has read.
 const LARGEST: usize = 16 << 20;
+
+/// How the names of files begin that hold what keepalived has told.
+const EVENT: &str = "event-";
 
 /// A generation that hareload has started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,6 +181,11 @@ impl<'a> Records<'a> {
         Records { state }
     }
 
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        self.state.path()
+    }
+
     /// The paths of a generation.
     pub fn paths(&self, number: u64) -> Paths {
         Paths {
@@ -278,6 +287,26 @@ impl<'a> Records<'a> {
     /// The restart is over, or not wanted any more.
     pub fn end_restart(&self) {
         let _ = std::fs::remove_file(self.state.join("restart.json"));
+    }
+
+    /// Adds what keepalived has told: a file of its own, so that hooks that run beside each other lose nothing.
+    pub(super) fn add_event(&self, told: &Told) -> Result<(), FileError> {
+        self.write(&format!("{EVENT}{:020}-{}.json", told.at.1.as_nanos(), process::myself()), told)
+    }
+
+    /// What keepalived has told, by the names of the files.
+    pub(super) fn events(&self) -> Vec<(String, Told)> {
+        let entries = std::fs::read_dir(self.state.path()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter(|name| name.starts_with(EVENT))
+            .filter_map(|name| self.read(&name).map(|told| (name, told)))
+            .collect()
+    }
+
+    /// Forgets one of them.
+    pub(super) fn forget_event(&self, name: &str) {
+        let _ = std::fs::remove_file(self.state.join(name));
     }
 
     /// What a generation has read; `None` if hareload did not start it, or may not look.

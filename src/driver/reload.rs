@@ -107,7 +107,7 @@ pub(super) struct Taking {
 }
 
 impl Held<'_> {
-    fn reload(&self) -> Account {
+    pub(super) fn reload(&self) -> Account {
         self.in_runtime(async |interrupts| {
             let recovered = self.leftovers(interrupts).await;
             let old = Rc::new(self.listening().await?);

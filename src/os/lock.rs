@@ -1,6 +1,6 @@
 //! The lock of an instance: one handover at a time.
 //!
-//! Touches the file `lock` in the state directory, which is never removed. Called by the driver.
+//! Touches the files `lock` and `hooks.lock` in the state directory, which are never removed. Called by the driver.
 //!
 //! It is flock(2): it belongs to the open file, so a forked guard shares it, and it is free only when hareload and
 //! the guard are both gone. No program that is started inherits it (close-on-exec), so no HAProxy can hold it.
@@ -20,6 +20,12 @@ use super::process::{self, Identity, Process};
 
 /// How much of the lock's file is read: two pids and two times.
 const LONGEST_SIGNATURE: u64 = 128;
+
+/// The file of the lock of an instance: who has it may touch HAProxy.
+pub const HANDOVER: &str = "lock";
+
+/// The file of the lock of its hooks: who has it decides whether HAProxy has to be touched.
+pub const HOOKS: &str = "hooks.lock";
 
 /// Who holds a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +108,12 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the instance whose state is in `directory`; waits at most `patience`.
+    /// Takes one of the locks of the instance whose state is in `directory`; waits at most `patience`.
     ///
     /// The waiting is done in a thread, which has ended on success: the process is as single-threaded as before. After
     /// [`LockError::Busy`] it may still wait, and gives the lock back at once should it get it.
-    pub fn acquire(directory: &Path, patience: Duration) -> Result<Lock, LockError> {
-        let path = directory.join("lock");
+    pub fn acquire(directory: &Path, name: &str, patience: Duration) -> Result<Lock, LockError> {
+        let path = directory.join(name);
         let fail = |source| LockError::Io { path: path.clone(), source };
         let mut file = File::options()
             .read(true)
@@ -162,7 +168,7 @@ fn wait(file: File, patience: Duration) -> io::Result<Option<File>> {
 /// Who holds the lock of the instance whose state is in `directory`, by the kernel's table of locks; `None` if nobody does
 /// or the table can't be read. The lock itself is not touched.
 pub fn held(directory: &Path) -> Option<Holder> {
-    let path = directory.join("lock");
+    let path = directory.join(HANDOVER);
     let inode = std::fs::symlink_metadata(&path).ok()?.ino();
     // Beside the inode stands the file system's number, which is not that of stat(2) on all of them.
     let is_it =
@@ -227,24 +233,24 @@ mod tests {
     fn one_has_it_and_is_named() {
         let room = tempfile::tempdir().unwrap();
         assert_eq!(held(room.path()), None);
-        let lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
+        let lock = Lock::acquire(room.path(), HANDOVER, Duration::ZERO).unwrap();
         assert_eq!(held(room.path()), Some(Holder::Taker { pid: process::myself() }));
         for patience in [Duration::ZERO, Duration::from_millis(30)] {
-            let busy = Lock::acquire(room.path(), patience).unwrap_err();
+            let busy = Lock::acquire(room.path(), HANDOVER, patience).unwrap_err();
             assert!(
                 matches!(busy, LockError::Busy { holder: Holder::Taker { pid }, .. } if pid == process::myself())
             );
         }
         drop(lock);
-        Lock::acquire(room.path(), Duration::from_secs(5)).unwrap();
+        Lock::acquire(room.path(), HANDOVER, Duration::from_secs(5)).unwrap();
     }
 
     #[test]
     fn it_is_waited_for() {
         let room = tempfile::tempdir().unwrap();
-        let first = Lock::acquire(room.path(), Duration::ZERO).unwrap();
+        let first = Lock::acquire(room.path(), HANDOVER, Duration::ZERO).unwrap();
         thread::scope(|scope| {
-            let second = scope.spawn(|| Lock::acquire(room.path(), Duration::from_secs(10)));
+            let second = scope.spawn(|| Lock::acquire(room.path(), HANDOVER, Duration::from_secs(10)));
             drop(first);
             second.join().unwrap().unwrap();
         });
@@ -253,20 +259,20 @@ mod tests {
     #[test]
     fn a_copy_of_the_open_file_holds_on_to_it() {
         let room = tempfile::tempdir().unwrap();
-        let lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
+        let lock = Lock::acquire(room.path(), HANDOVER, Duration::ZERO).unwrap();
         let of_the_guard = lock.file.try_clone().unwrap();
         drop(lock);
-        assert!(matches!(Lock::acquire(room.path(), Duration::ZERO), Err(LockError::Busy { .. })));
+        assert!(matches!(Lock::acquire(room.path(), HANDOVER, Duration::ZERO), Err(LockError::Busy { .. })));
         drop(of_the_guard);
-        Lock::acquire(room.path(), Duration::from_secs(5)).unwrap();
+        Lock::acquire(room.path(), HANDOVER, Duration::from_secs(5)).unwrap();
     }
 
     /// What is said of a lock that is held, with this text in it.
     fn said(text: &str) -> String {
         let room = tempfile::tempdir().unwrap();
-        let _lock = Lock::acquire(room.path(), Duration::ZERO).unwrap();
+        let _lock = Lock::acquire(room.path(), HANDOVER, Duration::ZERO).unwrap();
         std::fs::write(room.path().join("lock"), text).unwrap();
-        let busy = Lock::acquire(room.path(), Duration::ZERO).unwrap_err().to_string();
+        let busy = Lock::acquire(room.path(), HANDOVER, Duration::ZERO).unwrap_err().to_string();
         busy.split_once("lock is held by ").unwrap().1.to_owned()
     }
 
@@ -302,6 +308,6 @@ mod tests {
     fn a_symbolic_link_is_not_followed() {
         let room = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp/nowhere-hareload", room.path().join("lock")).unwrap();
-        assert!(matches!(Lock::acquire(room.path(), Duration::ZERO), Err(LockError::Io { .. })));
+        assert!(matches!(Lock::acquire(room.path(), HANDOVER, Duration::ZERO), Err(LockError::Io { .. })));
     }
 }

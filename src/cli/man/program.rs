@@ -31,7 +31,7 @@ const STEPS: [&str; 9] = [
 ];
 
 /// What is typed, and what for.
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("See what a reload would do; nothing is touched:", "hareload reload --dry-run"),
     ("Reload the HAProxy that /run/haproxy.pid names:", "hareload reload"),
     (
@@ -46,6 +46,10 @@ const EXAMPLES: [(&str, &str); 8] = [
     (
         "Look for what would keep a configuration from being started:",
         "hareload check -f /etc/haproxy/haproxy.cfg",
+    ),
+    (
+        "keepalived's configuration, for one host of two:",
+        "hareload gen keepalived --vip 192.0.2.10/24 --interface eth0 --own 192.0.2.11 --peer 192.0.2.12",
     ),
     ("Who serves and who drains, once a second:", "hareload status --watch"),
     ("What happened in the last handover, at which millisecond:", "hareload history -n 1 -v"),

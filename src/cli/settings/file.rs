@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use toml::Table;
 
-use crate::cli::options::{Form, WayWord, duration, probe};
+use crate::cli::options::{Form, OnState, WayWord, duration, probe};
 use crate::cli::output;
 use crate::os::files::{self, FileError};
 
@@ -20,7 +20,7 @@ pub(in crate::cli) const PATH: &str = "/etc/hareload/hareload.toml";
 const MAX_BYTES: usize = 1 << 20;
 
 /// Every key with a value that it can have.
-pub(in crate::cli) const EXAMPLES: [(&str, &str); 17] = [
+pub(in crate::cli) const EXAMPLES: [(&str, &str); 22] = [
     ("config", r#"["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d"]"#),
     ("pidfile", r#""/run/haproxy.pid""#),
     ("haproxy", r#""/usr/sbin/haproxy""#),
@@ -38,6 +38,11 @@ pub(in crate::cli) const EXAMPLES: [(&str, &str); 17] = [
     ("wait", "true"),
     ("drain-timeout", r#""10m""#),
     ("hard-stop-after", r#""1h""#),
+    ("on-backup", r#""leave""#),
+    ("on-fault", r#""leave""#),
+    ("on-stop", r#""leave""#),
+    ("hook-timeout", r#""90s""#),
+    ("unit", r#""haproxy.service""#),
 ];
 
 /// The settings file. What it does not know is an error: a typo must not be a default.
@@ -61,6 +66,11 @@ pub(super) struct File {
     pub(super) wait: Option<bool>,
     pub(super) drain_timeout: Option<Text>,
     pub(super) hard_stop_after: Option<Text>,
+    pub(super) on_backup: Option<OnState>,
+    pub(super) on_fault: Option<OnState>,
+    pub(super) on_stop: Option<OnState>,
+    pub(super) hook_timeout: Option<Text>,
+    pub(super) unit: Option<String>,
 }
 
 /// A duration in the settings file.
@@ -162,6 +172,11 @@ mod tests {
             wait: Some(_),
             drain_timeout: Some(_),
             hard_stop_after: Some(_),
+            on_backup: Some(_),
+            on_fault: Some(_),
+            on_stop: Some(_),
+            hook_timeout: Some(_),
+            unit: Some(_),
         } = toml::from_str(&text).unwrap()
         else {
             panic!("a key without an example: {text}");

@@ -1,0 +1,139 @@
+//! The reader of keepalived's `notify_fifo`: what is told there is done in the order in which it was told.
+//!
+//! keepalived starts it as `notify_fifo_script`, with the path of the FIFO as the last argument, and ends it with SIGTERM
+//! and, a second later, SIGKILL to its process group; when it reads its configuration again it starts the next reader
+//! first, so that for a moment there are two (keepalived/core/notify.c). A line is written at once and is shorter than
+//! PIPE_BUF, so that each is read by one of them, and whole; pipe(7). Each event is the work of a process of its own, which
+//! is not in that group: one that has begun is not cut off.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::core::input::Refusal;
+use crate::driver::request::Refused;
+use crate::os::fifo::Fifo;
+use crate::os::signals::Interrupts;
+use crate::os::spawn::{Command, Spawned, spawn};
+
+/// How long what has begun is waited for once keepalived has told us to end: it kills after one second.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// One line: an instance or a group, its name, its state and its priority, as `notify` is given them.
+type Words = [String; 4];
+
+/// Does what keepalived tells, until it ends. `again` is the program, and the options that each event is handled with.
+pub fn follow(path: &Path, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) -> Result<(), Refused> {
+    let fail = |error: io::Error| Refused::new(Refusal::Usage, format!("FIFO {}: {error}", path.display()));
+    let fifo = Fifo::open(path).map_err(fail)?;
+    let internal = |error: io::Error| Refused::new(Refusal::Internal, error.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+    runtime.block_on(async {
+        let mut interrupts = Interrupts::catch().map_err(internal)?;
+        loop {
+            let told = tokio::select! {
+                biased;
+                _ = interrupts.next() => {
+                    // What was told before, and nobody has read.
+                    let rest = fifo.read().map_err(fail)?.unwrap_or_default();
+                    return in_time(rest, again, say).await;
+                }
+                readable = fifo.readable() => {
+                    readable.map_err(fail)?;
+                    fifo.read().map_err(fail)?
+                }
+            };
+            // keepalived has closed it.
+            let Some(told) = told else { return Ok(()) };
+            for words in newest(&told) {
+                let mut begun = begin(&words, again, say);
+                let ended = tokio::select! {
+                    () = end(&mut begun, say) => true,
+                    _ = interrupts.next() => false,
+                };
+                if !ended {
+                    let rest = fifo.read().map_err(fail)?.unwrap_or_default();
+                    let _ = time::timeout(PATIENCE, end(&mut begun, say)).await;
+                    return in_time(rest, again, say).await;
+                }
+            }
+        }
+    })
+}
+
+/// The last word of each instance and group, in the order in which these were told.
+fn newest(told: &str) -> Vec<Words> {
+    let mut newest: Vec<Words> = Vec::new();
+    for words in told.lines().filter_map(words) {
+        newest.retain(|earlier| earlier[..2] != words[..2]);
+        newest.push(words);
+    }
+    newest
+}
+
+/// `INSTANCE "VI_1" MASTER 150`. What keepalived tells there of virtual servers is not for us.
+fn words(line: &str) -> Option<Words> {
+    let (kind, rest) = line.trim_end().split_once(" \"")?;
+    let (name, rest) = rest.rsplit_once("\" ")?;
+    let (state, priority) = rest.split_once(' ')?;
+    matches!(kind, "INSTANCE" | "GROUP").then(|| [kind, name, state, priority].map(str::to_owned))
+}
+
+/// What was told last, begun and not waited for longer than keepalived waits for us.
+async fn in_time(rest: String, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) -> Result<(), Refused> {
+    let mut begun: Vec<Begun> = newest(&rest).iter().map(|words| begin(words, again, say)).collect();
+    let all = async {
+        for one in &mut begun {
+            end(one, say).await;
+        }
+    };
+    let _ = time::timeout(PATIENCE / 2, all).await;
+    Ok(())
+}
+
+/// An event that is being handled, if that could be begun.
+type Begun = Option<Spawned>;
+
+fn begin(words: &Words, (program, args): &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) -> Begun {
+    let command = args.iter().fold(Command::new(program), Command::arg);
+    let command = words.iter().fold(command, Command::arg);
+    spawn(&command).map_err(|error| say(&format!("{}: {error}", words.join(" ")))).ok()
+}
+
+async fn end(begun: &mut Begun, say: &dyn Fn(&str)) {
+    let Some(Spawned { process, output }) = begun else { return };
+    while output.read_more().await {}
+    let text = String::from_utf8_lossy(output.bytes());
+    if !text.trim().is_empty() {
+        say(text.trim());
+    }
+    let _ = process.exited().await;
+    let _ = process.try_wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_each_counts() {
+        let told = "INSTANCE \"VI_1\" BACKUP 100\nGROUP \"both of them\" MASTER 0\nVS [10.0.0.1]:tcp:80 UP\n\
+                    INSTANCE \"VI_2\" MASTER 100\nINSTANCE \"VI_1\" MASTER 100\nINSTANCE \"cut\" MAS";
+        let newest: Vec<String> = newest(told).iter().map(|words| words[1..3].join(" ")).collect();
+        assert_eq!(newest, ["both of them MASTER", "VI_2 MASTER", "VI_1 MASTER"]);
+    }
+
+    #[test]
+    fn only_a_fifo_is_followed() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("file");
+        std::fs::write(&path, "INSTANCE \"VI_1\" MASTER 100\n").unwrap();
+        let again = (PathBuf::from("true"), Vec::new());
+        for path in [path, room.path().join("nothing"), room.path().to_owned()] {
+            assert!(follow(&path, &again, &|_| {}).is_err(), "{}", path.display());
+        }
+    }
+}
