@@ -27,6 +27,8 @@ mod root;
 mod static_;
 #[path = "packaging/under_systemd.rs"]
 mod under_systemd;
+#[path = "packaging/unmanaged_haproxy.rs"]
+mod unmanaged_haproxy;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

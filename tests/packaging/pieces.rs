@@ -201,10 +201,7 @@ fn keepalived(guest: &Guest) -> Result<()> {
         let said = guest.ok(&format!("keepalived --config-test --use-file {file}"))?;
         ensure!(!said.contains("disabling") && !said.contains("nsafe"), "{name}: {said}");
         let text = fs::read_to_string(&file)?;
-        ensure!(
-            text.contains("notify_master \"/usr/bin/systemctl reload-or-restart haproxy.service\""),
-            "{name}"
-        );
+        ensure!(text.contains("notify_master \"/usr/sbin/hareload notify\""), "{name}");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::guest::{CONFIG, Guest, PIDFILE, PORT, SCRIPT};
 use super::own_service;
 use super::products::Products;
 use super::root::{self, text};
+use super::unmanaged_haproxy;
 
 /// By when something that systemd does by itself has happened.
 const SOON: Duration = Duration::from_secs(20);
@@ -112,6 +113,11 @@ fn a_master_goes_on(booted: &Booted, products: &Products) -> Result<()> {
     let said = booted.install(&products.first)?;
     ensure!(said.contains("runs as a master"), "{said}");
     booted.serves_now("first")?;
+    booted.is_a_master(Some(master))?;
+    // keepalived's hook has its unit reload it in its own way.
+    booted.configure("hooked", "")?;
+    booted.ok("hareload notify")?;
+    booted.serves("hooked")?;
     booted.is_a_master(Some(master))?;
     for (line, marker) in [
         ("systemctl reload haproxy", "second"),
@@ -217,7 +223,7 @@ fn failures(booted: &Booted) -> Result<()> {
     Ok(())
 }
 
-/// keepalived's hook in the example reloads through the unit, and keepalived may come and go.
+/// keepalived's hook in the example acts through the unit, and keepalived may come and go.
 fn keepalived(booted: &Booted) -> Result<()> {
     ensure!(booted.property("keepalived", "KillMode")? == "process");
     ensure!(booted.property("keepalived", "After")?.contains("haproxy.service"));
@@ -233,6 +239,23 @@ fn keepalived(booted: &Booted) -> Result<()> {
     booted.serves("elected")?;
     let pid = booted.is_well()?;
     ensure!(pid != earlier && booted.ok("ip address show eth0")?.contains("192.0.2.10"));
+    booted.says("journalctl --no-pager -t hareload", "by systemctl reload haproxy.service")?;
+    booted.ok("systemctl stop keepalived")?;
+    ensure!(booted.is_well()? == pid);
+    booted.serves_now("elected")?;
+    // One that does not run is started by its unit; one that serves what it should is left alone.
+    booted.ok("systemctl stop haproxy")?;
+    booted.ok("systemctl start keepalived")?;
+    booted.serves("elected")?;
+    let pid = booted.is_well()?;
+    booted.ok("/usr/sbin/hareload notify")?;
+    ensure!(booted.is_well()? == pid);
+    // The doctor has nothing to say against any of it.
+    let found = booted.sh("hareload doctor || true")?;
+    let about = found.lines().filter(|line| line.split_whitespace().nth(1) == Some("keepalived"));
+    let about: Vec<&str> = about.collect();
+    ensure!(!about.is_empty() && about.iter().all(|line| line.starts_with("note")), "{about:#?}");
+    unmanaged_haproxy::is_kept_apart(booted)?;
     booted.ok("systemctl stop keepalived")?;
     ensure!(booted.is_well()? == pid);
     booted.serves_now("elected")

@@ -132,10 +132,19 @@ impl Instance {
     /// # Errors
     /// When it can't be written.
     pub fn write_config(&mut self, config: Config) -> Result<()> {
+        self.write_generation(&config)?;
+        self.config = config;
+        Ok(())
+    }
+
+    /// The same where only the generation is another one: it is not remembered.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_generation(&self, config: &Config) -> Result<()> {
         let large = self.dir().join(format!("large-{}.txt", config.generation()));
         fs::write(&large, config.large_body())?;
         fs::write(self.config_path(), config.text(&self.admin_socket(), &large))?;
-        self.config = config;
         Ok(())
     }
 

@@ -3,12 +3,12 @@
 //! A namespace belongs to the thread that enters it; threads and processes started from there inherit it. Needs root
 //! (CAP_SYS_ADMIN). Called by tests, mostly through [`run_in_netns`].
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 /// The current thread's own network namespace; its existence is the proof that [`Netns::enter`] was called. The
 /// namespace goes with the last thread or process in it.
@@ -89,6 +89,22 @@ where
     F: FnOnce(&Netns) -> Result<T> + Send,
 {
     thread::scope(|scope| match scope.spawn(|| Netns::enter().and_then(|netns| work(&netns))).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// Does `work` in the network namespace of another process.
+///
+/// # Errors
+/// When it can't be entered, and those of `work`.
+pub fn inside<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    let enter = || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).context("can't enter a network namespace")?;
+        work()
+    };
+    thread::scope(|scope| match scope.spawn(enter).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     })

@@ -26,7 +26,7 @@ const SETTLED: Duration = Duration::from_secs(20);
 const CLIENTS: usize = 8;
 
 /// Files of the state directory that belong to no single generation.
-const RECORDS: [&str; 3] = ["lock", "current.json", "last.json"];
+const RECORDS: [&str; 4] = ["lock", "hooks.lock", "current.json", "last.json"];
 
 /// An instance and the `hareload` that looks after it.
 #[derive(Debug)]
@@ -192,6 +192,7 @@ impl Stage {
             .collect();
         let known = |name: &str| {
             RECORDS.contains(&name)
+                || is_event(name)
                 || generation_of(name).is_some_and(|generation| living.contains(&generation))
                     && [".cfg", ".sock", ".pid", ".files"].iter().any(|kind| name.ends_with(kind))
         };
@@ -204,6 +205,11 @@ impl Stage {
         left.extend(names_in(self.instance.dir()).into_iter().filter(|name| !own(name)));
         left
     }
+}
+
+/// What keepalived has told: the newest of each VRRP instance stays.
+fn is_event(name: &str) -> bool {
+    name.starts_with("event-") && name.ends_with(".json")
 }
 
 /// What `show info` says is the pid of whoever answers at this path.
