@@ -37,7 +37,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A test with both.
 type Test = fn(&Haproxy, &Keepalived) -> Result<()>;
 
-const TESTS: [(&str, Test); 18] = [
+const TESTS: [(&str, Test); 19] = [
     ("failover::haproxy_killed", failover::haproxy_killed),
     ("failover::node_dies", failover::node_dies),
     ("failover::keepalived_stopped_and_back", failover::planned),
@@ -48,6 +48,7 @@ const TESTS: [(&str, Test); 18] = [
     ("health::reds", health::reds),
     ("hook::starts_what_does_not_run", hook::starts),
     ("hook::leaves_alone_what_is_right", hook::leaves_alone),
+    ("hook::brings_back_what_is_paused_or_frozen", hook::brings_back),
     ("hook::inherits_nothing", hook::inherits_nothing),
     ("hook::the_newest_state_wins", hook::newest_wins),
     ("hook::two_at_once_make_one_handover", hook::two_at_once),

@@ -42,6 +42,14 @@ pub(super) fn notify(args: &NotifyArgs, matches: &ArgMatches) -> anyhow::Result<
     done
 }
 
+/// A hook whose options make no sense has nobody who reads what is printed.
+pub(super) fn note_usage(error: &clap::Error) {
+    let is_hook = env::args_os().nth(1).is_some_and(|verb| verb == "notify");
+    if is_hook && error.use_stderr() && syslog::is_needed() {
+        syslog::note(Weight::Error, &error.to_string());
+    }
+}
+
 fn of_words(args: &NotifyArgs, matches: &ArgMatches, unseen: bool) -> anyhow::Result<u8> {
     let event = event(&args.state)?;
     let asked = Asked { hook: args.hook.clone(), ..args.asked.clone() };

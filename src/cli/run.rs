@@ -22,6 +22,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // clap prints help on stdout and errors on stderr itself.
             let _ = error.print();
+            notify::note_usage(&error);
             let usage = if status::is_asked_for() { exit::status::UNKNOWN } else { exit::USAGE };
             return ExitCode::from(if error.use_stderr() { usage } else { exit::DONE });
         }

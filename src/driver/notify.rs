@@ -183,13 +183,15 @@ impl Notifying<'_> {
             (Hand::Unit(unit), Lack::Something(_) | Lack::Unknown(_)) => self.by_unit(unit, Verb::Reload),
             (Hand::Own | Hand::Scope { .. }, Lack::Anybody) => locked(request, |held| held.start()),
             (Hand::Own | Hand::Scope { .. }, Lack::Something(lack)) => locked(request, |held| {
+                held.timeline.note("hareload", lack);
                 // It resumes one that is paused, and finishes what was interrupted.
                 let account = held.start();
-                if account.outcome.verdict != Verdict::Unchanged || account.outcome.interrupted.is_some() {
-                    return account;
+                let over =
+                    account.outcome.verdict != Verdict::Unchanged || account.outcome.interrupted.is_some();
+                match find::find(request, &held.records) {
+                    Ok(Found::Old(old)) if !over && missing(held, &old).is_some() => held.reload(),
+                    _ => account,
                 }
-                held.timeline.note("hareload", lack);
-                held.reload()
             }),
             (Hand::Own | Hand::Scope { .. }, Lack::Unknown(refused)) => self.held.refused(refused),
         };
@@ -226,33 +228,37 @@ impl Notifying<'_> {
             Ok(Found::Old(old)) if self.held.has_leftovers() || old.paused || old.seen().is_err() => {
                 Some(Lack::Something("a handover was interrupted, or it is paused".to_owned()))
             }
-            Ok(Found::Old(old)) => self.missing(&old).map(Lack::Something),
+            Ok(Found::Old(old)) => missing(&self.held, &old).map(Lack::Something),
             Ok(Found::Nobody(_)) => Some(Lack::Anybody),
             Err(refused) => Some(Lack::Unknown(refused)),
         }
     }
+}
 
-    /// What the running one does not have of what its configuration says.
-    fn missing(&self, old: &Old) -> Option<String> {
-        if let Some(readings) = old.number.and_then(|number| self.held.records.readings(number))
-            && let Some(change) = readings.changes().first()
-        {
-            return Some(format!("{} is not what it has read", change.path));
-        }
-        let process = old.processes.first()?;
-        let expected = expected::of(self.held.request, process);
-        if let Some(younger) = expected.younger.filter(|_| old.number.is_none()) {
-            return Some(format!("{} was written after it was started", younger.display()));
-        }
-        let listens = |address: &&std::net::SocketAddr| {
-            old.listening.iter().any(|one| {
-                let own = one.address;
-                own == **address || own.port() == address.port() && own.ip().is_unspecified()
-            })
-        };
-        let missing = expected.addresses.iter().find(|address| !listens(address));
-        missing.map(|address| format!("it does not listen on {address}"))
+/// What the running one does not have of what its configuration says.
+fn missing(held: &Held<'_>, old: &Old) -> Option<String> {
+    if let Some(readings) = old.number.and_then(|number| held.records.readings(number))
+        && let Some(change) = readings.changes().first()
+    {
+        return Some(format!("{} is not what it has read", change.path));
     }
+    let process = old.processes.first()?;
+    // Stopped by a signal or a tracer; proc_pid_stat(5). Its successor serves; it is continued by whoever has stopped it.
+    if let Some('T' | 't') = process.state() {
+        return Some(format!("pid {} is stopped", process.pid()));
+    }
+    let expected = expected::of(held.request, process);
+    if let Some(younger) = expected.younger.filter(|_| old.number.is_none()) {
+        return Some(format!("{} was written after it was started", younger.display()));
+    }
+    let listens = |address: &&std::net::SocketAddr| {
+        old.listening.iter().any(|one| {
+            let own = one.address;
+            own == **address || own.port() == address.port() && own.ip().is_unspecified()
+        })
+    };
+    let missing = expected.addresses.iter().find(|address| !listens(address));
+    missing.map(|address| format!("it does not listen on {address}"))
 }
 
 fn locked(request: &Request, work: impl FnOnce(&Held<'_>) -> Account) -> Account {

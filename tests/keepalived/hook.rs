@@ -102,6 +102,27 @@ pub(crate) fn leaves_alone(haproxy: &Haproxy, keepalived: &Keepalived) -> Result
     pair.serves("n3")
 }
 
+/// One that is paused is resumed; one that was stopped in the middle of everything, and answers nobody, is succeeded.
+pub(crate) fn brings_back(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<()> {
+    let pair = Pair::new(haproxy, keepalived)?;
+    let node = &pair.nodes[0];
+    let pid = node.stage.instance.pid()?;
+    let signal = |signal| node.stage.instance.signal(pid, signal).map(drop);
+    let notify = || node.inside(|| node.hareload("notify").run()?.expect_code(0));
+    signal(Signal::TTOU)?;
+    until(DEADLINE, "it to be paused", || node.stage.listening().is_empty().then_some(()))?;
+    notify()?.expect_said(&["was resumed first"])?;
+    node.inside(|| node.stage.expect_serving("n1"))?;
+    ensure!(node.stage.instance.pid()? == pid, "{}", node.told());
+    signal(Signal::STOP)?;
+    notify()?.expect_said(&["reloaded", "is stopped"])?;
+    node.inside(|| node.stage.expect_serving_beside("n1"))?;
+    let successor = node.stage.instance.pid()?;
+    signal(Signal::CONT)?;
+    node.stage.instance.wait_only(&[successor], DEADLINE)?;
+    node.inside(|| node.stage.expect_serving("n1"))
+}
+
 /// keepalived gives its children one processor, umask 0177, a death signal, a process group.
 pub(crate) fn inherits_nothing(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<()> {
     let mut pair = Pair::new(haproxy, keepalived)?;

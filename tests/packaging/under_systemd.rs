@@ -255,6 +255,9 @@ fn keepalived(booted: &Booted) -> Result<()> {
     let about = found.lines().filter(|line| line.split_whitespace().nth(1) == Some("keepalived"));
     let about: Vec<&str> = about.collect();
     ensure!(!about.is_empty() && about.iter().all(|line| line.starts_with("note")), "{about:#?}");
+    // Nor does a mistake go unseen, although keepalived gives its hooks no output.
+    booted.sh("hareload notify --bogus >/dev/null 2>&1 || true")?;
+    booted.says("journalctl --no-pager -t hareload", "--bogus")?;
     unmanaged_haproxy::is_kept_apart(booted)?;
     booted.ok("systemctl stop keepalived")?;
     ensure!(booted.is_well()? == pid);

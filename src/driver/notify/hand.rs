@@ -19,7 +19,7 @@ use crate::os::spawn::{Command, Group};
 use crate::os::systemd::{self, Unit};
 use crate::os::{cgroup, clock, privilege};
 
-use super::{Belongs, Notifying};
+use super::{Belongs, Notifying, Then};
 
 /// The variable that a hook in a scope is given: its place in the order. It prints its account as one line of JSON then.
 pub const MARK: &str = "HARELOAD_HOOK";
@@ -88,7 +88,10 @@ impl Notifying<'_> {
         Ok(match (unit, service_of(process::myself())) {
             (Some(unit), _) => Hand::Unit(Box::new(unit)),
             (None, Some(service))
-                if is_booted() && self.hook.begun.is_none() && privilege::euid() == privilege::ROOT =>
+                if is_booted()
+                    && self.hook.begun.is_none()
+                    && self.hook.then == Then::Serve
+                    && privilege::euid() == privilege::ROOT =>
             {
                 Hand::Scope { service }
             }
