@@ -116,13 +116,15 @@ fn event(words: &[OsString]) -> anyhow::Result<Event> {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     let (of, state) = match words.as_slice() {
-        [] => ("", "master"),
-        [state] => ("", *state),
-        ["INSTANCE" | "GROUP", name, state, priority] => {
+        [] => (String::new(), "master"),
+        [state] => (String::new(), *state),
+        [kind @ ("INSTANCE" | "GROUP"), name, state, priority] => {
             priority
                 .parse::<u32>()
                 .context("the priority, the last of the four words that keepalived adds")?;
-            (*name, *state)
+            // A group may be called as one of its instances is.
+            let name = if *kind == "GROUP" { format!("group {name}") } else { (*name).to_owned() };
+            (name, *state)
         }
         words => bail!(
             "`{}` is no state: one of master, backup, fault, stop, or what keepalived adds to `notify` by itself",
@@ -138,7 +140,7 @@ fn event(words: &[OsString]) -> anyhow::Result<Event> {
         "deleted" => State::Deleted,
         other => bail!("`{other}` is no state of VRRP: one of master, backup, fault, stop"),
     };
-    Ok(Event { of: of.to_owned(), state })
+    Ok(Event { of, state })
 }
 
 #[cfg(test)]
@@ -155,7 +157,7 @@ mod tests {
             ("", "", State::Master),
             ("backup", "", State::Backup),
             ("INSTANCE VI_1 MASTER 100", "VI_1", State::Master),
-            ("GROUP VG FAULT 0", "VG", State::Fault),
+            ("GROUP VG FAULT 0", "group VG", State::Fault),
             ("INSTANCE VI_1 MASTER_RX_LOWER_PRI 100", "VI_1", State::Master),
             ("INSTANCE VI_1 DELETED 0", "VI_1", State::Deleted),
         ] {
