@@ -9,6 +9,8 @@ mod failover;
 mod fifo;
 #[path = "keepalived/flapping.rs"]
 mod flapping;
+#[path = "keepalived/generated.rs"]
+mod generated;
 #[path = "keepalived/health.rs"]
 mod health;
 #[path = "keepalived/hook.rs"]
@@ -37,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A test with both.
 type Test = fn(&Haproxy, &Keepalived) -> Result<()>;
 
-const TESTS: [(&str, Test); 19] = [
+const TESTS: [(&str, Test); 20] = [
     ("failover::haproxy_killed", failover::haproxy_killed),
     ("failover::node_dies", failover::node_dies),
     ("failover::keepalived_stopped_and_back", failover::planned),
@@ -45,6 +47,7 @@ const TESTS: [(&str, Test); 19] = [
     ("fifo::is_followed", fifo::is_followed),
     ("fifo::is_left_in_time", fifo::is_left_in_time),
     ("flapping::leaves_one_generation", flapping::leaves_one),
+    ("generated::is_taken", generated::is_taken),
     ("health::reds", health::reds),
     ("hook::starts_what_does_not_run", hook::starts),
     ("hook::leaves_alone_what_is_right", hook::leaves_alone),
