@@ -340,11 +340,11 @@ fn keys() -> Result<()> {
     let (_, known) = told.split_once("expected one of").with_context(|| told.clone())?;
     let known: BTreeSet<String> = known.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     ensure!(listed == known, "the page has\n{listed:?}\nand the program\n{known:?}");
-    let reload = help()?.remove("reload").context("no reload")?;
+    let settings = help()?.remove("settings").context("no settings")?;
     for (tag, body) in &items {
         let (key, kind) = tag.split_once(" = ").context("a key")?;
         let body = body.join(" ");
-        let option = reload.iter().find(|(_, long, _)| *long == format!("--{key}"));
+        let option = settings.iter().find(|(_, long, _)| *long == format!("--{key}"));
         let (_, long, variable) = option.with_context(|| format!("{key} has no option"))?;
         let variable = variable.as_deref().unwrap_or("none");
         for piece in ["Default: ", "Option: ", long, &format!("Variable: {variable}.")] {
