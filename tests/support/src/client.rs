@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
@@ -76,8 +76,12 @@ impl Client {
             if reading == Reading::Slow {
                 set_socket_recv_buffer_size(&socket, SLOW_RECEIVE_BUFFER)?;
             }
-            connect(&socket, &address)?;
-            Ok(socket.into())
+            // Whatever interrupts it (a tracer, a frozen machine), the kernel goes on with it: the next call waits for that,
+            // or finds it done; connect(2). With a timeout, the kernel does not do it by itself; signal(7).
+            match retry_on_intr(|| connect(&socket, &address)) {
+                Ok(()) | Err(Errno::ISCONN) => Ok(socket.into()),
+                Err(errno) => Err(errno),
+            }
         };
         let stream = connected().map_err(|errno| Lost::by(&errno.into(), Step::Connect))?;
         Ok(Client { stream, timeout })
