@@ -19,8 +19,9 @@ use crate::os::fifo::Fifo;
 use crate::os::signals::Interrupts;
 use crate::os::spawn::{Command, Spawned, spawn};
 
-/// How long what has begun is waited for once keepalived has told us to end: it kills after one second.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long after keepalived has told us to end more is read, and what has begun is waited for: its last word, that it
+/// stops, comes after the signal, and it kills us a second later.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// One line: an instance or a group, its name, its state and its priority, as `notify` is given them.
 type Words = [String; 4];
@@ -33,45 +34,60 @@ pub fn follow(path: &Path, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str))
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(async {
         let mut interrupts = Interrupts::catch().map_err(internal)?;
-        loop {
-            let told = tokio::select! {
+        let mut waiting: Vec<Words> = Vec::new();
+        let mut begun: Begun = None;
+        let interrupted = loop {
+            tokio::select! {
                 biased;
-                _ = interrupts.next() => {
-                    // What was told before, and nobody has read.
-                    let rest = fifo.read().map_err(fail)?.unwrap_or_default();
-                    return in_time(rest, again, say).await;
+                _ = interrupts.next() => break true,
+                () = end(&mut begun, say), if begun.is_some() => {
+                    begun = None;
+                    continue;
                 }
-                readable = fifo.readable() => {
-                    readable.map_err(fail)?;
-                    fifo.read().map_err(fail)?
-                }
-            };
-            // keepalived has closed it.
-            let Some(told) = told else { return Ok(()) };
-            for words in newest(&told) {
-                let mut begun = begin(&words, again, say);
-                let ended = tokio::select! {
-                    () = end(&mut begun, say) => true,
-                    _ = interrupts.next() => false,
-                };
-                if !ended {
-                    let rest = fifo.read().map_err(fail)?.unwrap_or_default();
-                    let _ = time::timeout(PATIENCE, end(&mut begun, say)).await;
-                    return in_time(rest, again, say).await;
+                readable = fifo.readable() => readable.map_err(fail)?,
+                () = std::future::ready(()), if begun.is_none() && !waiting.is_empty() => {
+                    begun = begin(&waiting.remove(0), again, say);
+                    continue;
                 }
             }
-        }
+            match fifo.read().map_err(fail)? {
+                Some(told) => add(&mut waiting, &told),
+                // keepalived has closed it.
+                None => break false,
+            }
+        };
+        let last = async {
+            let mut all = vec![begun];
+            all.extend(waiting.iter().map(|words| begin(words, again, say)));
+            if interrupted {
+                listen_on(&fifo, &mut all, again, say).await;
+            }
+            for one in &mut all {
+                end(one, say).await;
+            }
+        };
+        // What does not end in time goes on without us.
+        let _ = time::timeout(PATIENCE, last).await;
+        Ok(())
     })
 }
 
-/// The last word of each instance and group, in the order in which these were told.
-fn newest(told: &str) -> Vec<Words> {
-    let mut newest: Vec<Words> = Vec::new();
-    for words in told.lines().filter_map(words) {
-        newest.retain(|earlier| earlier[..2] != words[..2]);
-        newest.push(words);
+/// Begins what is still told, until nobody writes any more.
+async fn listen_on(fifo: &Fifo, all: &mut Vec<Begun>, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) {
+    let mut waiting = Vec::new();
+    while fifo.readable().await.is_ok() {
+        let Ok(Some(told)) = fifo.read() else { return };
+        add(&mut waiting, &told);
+        all.extend(waiting.drain(..).map(|words| begin(&words, again, say)));
     }
-    newest
+}
+
+/// Adds what is told: of each instance and group the last word counts, in the order in which these were told.
+fn add(waiting: &mut Vec<Words>, told: &str) {
+    for words in told.lines().filter_map(words) {
+        waiting.retain(|earlier| earlier[..2] != words[..2]);
+        waiting.push(words);
+    }
 }
 
 /// `INSTANCE "VI_1" MASTER 150`. What keepalived tells there of virtual servers is not for us.
@@ -80,18 +96,6 @@ fn words(line: &str) -> Option<Words> {
     let (name, rest) = rest.rsplit_once("\" ")?;
     let (state, priority) = rest.split_once(' ')?;
     matches!(kind, "INSTANCE" | "GROUP").then(|| [kind, name, state, priority].map(str::to_owned))
-}
-
-/// What was told last, begun and not waited for longer than keepalived waits for us.
-async fn in_time(rest: String, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) -> Result<(), Refused> {
-    let mut begun: Vec<Begun> = newest(&rest).iter().map(|words| begin(words, again, say)).collect();
-    let all = async {
-        for one in &mut begun {
-            end(one, say).await;
-        }
-    };
-    let _ = time::timeout(PATIENCE / 2, all).await;
-    Ok(())
 }
 
 /// An event that is being handled, if that could be begun.
@@ -105,12 +109,13 @@ fn begin(words: &Words, (program, args): &(PathBuf, Vec<OsString>), say: &dyn Fn
 
 async fn end(begun: &mut Begun, say: &dyn Fn(&str)) {
     let Some(Spawned { process, output }) = begun else { return };
+    // Whoever waits may stop waiting before the last of these: nothing is said twice.
     while output.read_more().await {}
+    let _ = process.exited().await;
     let text = String::from_utf8_lossy(output.bytes());
     if !text.trim().is_empty() {
         say(text.trim());
     }
-    let _ = process.exited().await;
     let _ = process.try_wait();
 }
 
@@ -122,7 +127,9 @@ mod tests {
     fn the_last_word_of_each_counts() {
         let told = "INSTANCE \"VI_1\" BACKUP 100\nGROUP \"both of them\" MASTER 0\nVS [10.0.0.1]:tcp:80 UP\n\
                     INSTANCE \"VI_2\" MASTER 100\nINSTANCE \"VI_1\" MASTER 100\nINSTANCE \"cut\" MAS";
-        let newest: Vec<String> = newest(told).iter().map(|words| words[1..3].join(" ")).collect();
+        let mut waiting = Vec::new();
+        add(&mut waiting, told);
+        let newest: Vec<String> = waiting.iter().map(|words| words[1..3].join(" ")).collect();
         assert_eq!(newest, ["both of them MASTER", "VI_2 MASTER", "VI_1 MASTER"]);
     }
 
