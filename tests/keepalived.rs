@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A test with both.
 type Test = fn(&Haproxy, &Keepalived) -> Result<()>;
 
-const TESTS: [(&str, Test); 20] = [
+const TESTS: [(&str, Test); 21] = [
     ("failover::haproxy_killed", failover::haproxy_killed),
     ("failover::node_dies", failover::node_dies),
     ("failover::keepalived_stopped_and_back", failover::planned),
@@ -55,6 +55,7 @@ const TESTS: [(&str, Test); 20] = [
     ("hook::inherits_nothing", hook::inherits_nothing),
     ("hook::the_newest_state_wins", hook::newest_wins),
     ("hook::two_at_once_make_one_handover", hook::two_at_once),
+    ("hook::comes_while_another_leaves", hook::comes_while_another_leaves),
     ("hook::has_a_deadline", hook::has_a_deadline),
     ("hook::stops_only_the_last", hook::stops_only_the_last),
     ("death::of_keepalived_during_the_hook", death::of_keepalived),

@@ -93,8 +93,8 @@ pub fn notify(request: &Request, hook: &Hook) -> Account {
         Then::Stop if !hook.event.is_of_somebody() => {
             notifying.held.refused(Refused::new(Refusal::Usage, UNNAMED))
         }
-        // Who serves already is left alone, whatever others do meanwhile.
-        Then::Serve if notifying.lack().is_none() => {
+        // Who serves already is left alone, whatever others do meanwhile, unless one of them is about to stop it.
+        Then::Serve if !notifying.order.has_a_stop() && notifying.lack().is_none() => {
             notifying.as_it_is("it serves what its configuration says")
         }
         Then::Serve | Then::Stop => notifying.act(),

@@ -175,6 +175,24 @@ pub(crate) fn newest_wins(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<
     node.inside(|| node.stage.expect_serving("n1"))
 }
 
+/// One VRRP instance leaves while another comes: whoever comes last has a HAProxy, also where that of before still served
+/// when it came.
+pub(crate) fn comes_while_another_leaves(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<()> {
+    let pair = Pair::new(haproxy, keepalived)?;
+    let node = &pair.nodes[0];
+    let hook = |name, state| begun(node, &["--on-backup", "stop", "INSTANCE", name, state, "100"]);
+    hook("VI_1", "MASTER")?.wait(DEADLINE)?.expect_code(0)?;
+    // The one that stops has decided, and waits for a handover to end.
+    let held = hold(node, HANDOVER)?;
+    let leaves = hook("VI_1", "BACKUP")?;
+    until(DEADLINE, "the first hook to have its turn", || hold(node, HOOKS).is_err().then_some(()))?;
+    let comes = hook("VI_2", "MASTER")?;
+    drop(held);
+    leaves.wait(DEADLINE)?.expect_code(0)?.expect_said(&["stopped"])?;
+    comes.wait(DEADLINE)?.expect_code(0)?.expect_said(&["started"])?;
+    node.inside(|| node.stage.expect_serving("n1"))
+}
+
 /// Two VRRP instances become master together.
 pub(crate) fn two_at_once(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<()> {
     let pair = Pair::new(haproxy, keepalived)?;

@@ -133,6 +133,12 @@ impl<'a> Order<'a> {
         otherwise.then_some(newest.event.state)
     }
 
+    /// Whether a hook was told something that leads to a stop: it may be at work still.
+    pub(super) fn has_a_stop(&self) -> bool {
+        let mut told = self.records.events().into_iter().map(|(_, told)| told);
+        told.any(|told| told.boot == self.own.boot && told.then == Then::Stop)
+    }
+
     /// Another VRRP instance that has its addresses here.
     pub(super) fn another_master(&self) -> Option<String> {
         let mut newest: Vec<Told> = self.records.events().into_iter().map(|(_, told)| told).collect();
