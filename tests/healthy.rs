@@ -29,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Connections a second during handovers.
 const RATE: u32 = 1000;
 
-const TESTS: [(&str, Test); 14] = [
+const TESTS: [(&str, Test); 16] = [
     ("one_that_serves_is_green", serves),
     ("one_that_finishes_its_connections_is_red", leaves),
     ("one_that_is_paused_is_red", paused),
@@ -38,6 +38,8 @@ const TESTS: [(&str, Test); 14] = [
     ("a_stranger_on_its_port_is_no_help", stranger),
     ("a_pidfile_that_lies_is_no_help", lying_pidfile),
     ("an_edited_configuration_is_not_held_against_it", edited),
+    ("others_than_root_are_told_by_the_configuration", of_nobody),
+    ("peers_that_are_none_are_not_missed", peers),
     ("what_has_to_work_is_asked", asked),
     ("handovers_are_not_noticed", handovers),
     ("a_new_one_that_begins_slowly_is_waited_for", slow),
@@ -188,6 +190,32 @@ fn edited(haproxy: &Haproxy) -> Result<()> {
     green(&stage)?;
     stage.instance.write_config(Config::plain("g2").frontend(8081))?;
     stage.hareload().run()?.expect_code(0)?;
+    green(&stage)
+}
+
+/// A user who may not look into it is told by what the configuration says, also where that was written since, and never by
+/// what else listens on the host.
+fn of_nobody(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let (nobody, _other) = (nobody()?, TcpListener::bind(("127.0.0.1", 0))?);
+    let pid = stage.instance.pid()?;
+    stage.instance.write_config(Config::plain("g2"))?;
+    healthy_by(&nobody, &stage)?.expect_code(0)?;
+    stage.instance.signal(pid, Signal::TTOU)?;
+    until(DEADLINE, "it to be paused", || stage.listening().is_empty().then_some(()))?;
+    healthy_by(&nobody, &stage)?.expect_code(1)?;
+    stage.instance.signal(pid, Signal::TTIN)?;
+    until(DEADLINE, "it to be resumed", || (!stage.listening().is_empty()).then_some(()))?;
+    fs::set_permissions(stage.instance.config_path(), fs::Permissions::from_mode(0o600))?;
+    stage.hareload().run()?.expect_code(0)?;
+    let told = healthy_by(&nobody, &stage)?.expect_code(1)?;
+    told.expect_said(&["say --address"])
+}
+
+/// A section of peers that does not name this host is dropped by HAProxy.
+fn peers(haproxy: &Haproxy) -> Result<()> {
+    let text = "peers others\n bind 127.0.0.1:8099\n server elsewhere 127.0.0.2:8099\n";
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1").append(text))?;
     green(&stage)
 }
 

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::haproxy::config::{AddressKind, Presence, Transport};
+use crate::haproxy::config::{AddressKind, Bind, Presence, Transport};
 use crate::os::process::Process;
 use crate::os::{clock, files};
 
@@ -36,7 +36,9 @@ pub(super) fn of(request: &Request, process: &Process) -> Expected {
     let younger = texts.paths().find(|path| files::modified(path).is_none_or(|at| at > started));
     let younger = younger.map(Path::to_owned);
     let config = texts.config();
-    let certain = config.binds.iter().filter(|bind| bind.presence == Presence::Certain);
+    // HAProxy drops a section of peers that does not name this host, and no client is served there.
+    let serves = |bind: &&Bind| bind.presence == Presence::Certain && bind.section.kind != "peers";
+    let certain = config.binds.iter().filter(serves);
     let addresses = certain.flat_map(|bind| &bind.addresses).flat_map(|address| match &address.kind {
         AddressKind::Inet { transport: Transport::Tcp, host, ports } => {
             ports.clone().map(|port| SocketAddr::new(*host, port)).collect()

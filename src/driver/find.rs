@@ -207,6 +207,13 @@ pub(super) fn runs(request: &Request, records: &Records<'_>) -> Result<Result<()
     Ok(Ok(()))
 }
 
+/// The one that the pidfile, or our own record, names; empty where that does not do.
+pub(super) fn meant(request: &Request, records: &Records<'_>) -> Vec<Rc<Process>> {
+    let pidfile = pidfile_of(request);
+    let looking = Looking { request, records, pidfile: &pidfile };
+    looking.first().ok().and_then(Result::ok).unwrap_or_default()
+}
+
 /// Whoever is meant, as far as everybody may see, and everybody else who was started for the instance: one that begins,
 /// those that drain.
 pub(super) fn members(request: &Request, records: &Records<'_>) -> Vec<Rc<Process>> {

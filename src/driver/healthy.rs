@@ -6,7 +6,7 @@
 //!
 //! Called by the command line.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::os::sockets::{self, Kind, Listener};
 use crate::os::state::StateDir;
 use crate::os::{admin, cgroup, clock, privilege};
 
-use super::expected;
+use super::expected::{self, Expected};
 use super::find::{self, Posture};
 use super::pidfile;
 use super::probe;
@@ -86,6 +86,10 @@ pub fn healthy(request: &Request, wanted: &Wanted) -> Result<(), String> {
 
 /// One look: the processes of the instance that can work, if they listen wherever they should.
 fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> {
+    let all_asked = wanted.admin.is_some() || !wanted.probes.is_empty();
+    if !all_asked && let Some(serving) = serving(request, wanted) {
+        return Ok(serving);
+    }
     let members = members(request);
     if members.is_empty() {
         return Err(nobody(request));
@@ -103,12 +107,27 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
     }
     let listeners =
         sockets::tcp_listeners().map_err(|error| format!("the listeners can't be read: {error}"))?;
-    let theirs = Theirs::of(&working, &pidfile::named_in(&find::pidfile_of(request)));
-    let own: Vec<&Listener> = listeners.iter().filter(|listener| theirs.include(listener)).collect();
+    let named = pidfile::named_in(&find::pidfile_of(request));
+    let theirs = Theirs::of(&working, &named);
+    let mut own: Vec<&Listener> = listeners.iter().filter(|listener| theirs.include(listener)).collect();
     let expected = match wanted.addresses.as_slice() {
         [] => expected(request, &working, &own),
-        addresses => Some(addresses.to_vec()),
+        addresses => Some(Expected { addresses: addresses.to_vec(), younger: None }),
     };
+    if !theirs.makers.is_empty() {
+        // Others may have made them: they count where HAProxy may be meant to listen.
+        let Some(expected) = &expected else { return Err(UNTOLD.to_owned()) };
+        let alive = working.iter().any(|process| named.contains(&process.pid()));
+        match (expected.addresses.as_slice(), &expected.younger) {
+            // It is being written: who is named in the pidfile and lives is believed that long.
+            ([], Some(_)) if alive => {}
+            ([], _) => return Err(UNTOLD.to_owned()),
+            (addresses, _) => {
+                own.retain(|listener| addresses.iter().any(|address| listener.takes(*address)));
+            }
+        }
+    }
+    let expected = expected.filter(|expected| expected.younger.is_none()).map(|expected| expected.addresses);
     if own.is_empty() {
         // One that has no TCP listener at all is known by the others.
         let others = expected.as_ref().is_some_and(Vec::is_empty) && theirs.have_unix_listeners();
@@ -123,6 +142,34 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
         Some(missing) => Err(not_there(*missing, &held)),
         None => Ok(working),
     }
+}
+
+/// The usual case, which is seen at once however many connections there are: the one that is meant listens wherever it
+/// should. Whoever may not look into it sees nothing here.
+fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
+    let state = StateDir::look(&request.state_dir).unwrap_or_else(|_| StateDir::nowhere());
+    let meant = find::meant(request, &Records::of(&state));
+    let [process] = meant.as_slice() else { return None };
+    if held_by(process).is_some() {
+        return None;
+    }
+    let mut missing = match wanted.addresses.as_slice() {
+        [] => expected::of(request, process),
+        addresses => Expected { addresses: addresses.to_vec(), younger: None },
+    };
+    if missing.younger.is_some() {
+        missing.addresses.clear();
+    }
+    let listeners: HashMap<u64, Listener> =
+        sockets::tcp_listeners().ok()?.into_iter().map(|listener| (listener.inode, listener)).collect();
+    let enough = |inode| {
+        let listener = listeners.get(&inode);
+        if let Some(listener) = listener {
+            missing.addresses.retain(|address| !listener.takes(*address));
+        }
+        listener.is_some() && missing.addresses.is_empty()
+    };
+    process.has_among_its_sockets(enough).is_ok_and(|enough| enough).then_some(meant)
 }
 
 /// Whoever is meant, and everybody else who was started for this instance.
@@ -179,9 +226,12 @@ impl Theirs {
     }
 }
 
-/// Where they should listen; `None` if that is not known: a configuration that was written after the one who listens was
-/// started is not his, and says nothing.
-fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> Option<Vec<SocketAddr>> {
+/// What is said where neither the sockets can be seen nor the configuration read.
+const UNTOLD: &str =
+    "this user can't see whose a listener is, nor where HAProxy is meant to listen: say --address";
+
+/// Where they should listen. A configuration that was written after the one who listens was started need not be his.
+fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> Option<Expected> {
     let listens = |process: &&Rc<Process>| {
         process.sockets().is_ok_and(|sockets| {
             sockets.iter().any(|socket| own.iter().any(|listener| listener.inode == socket.inode))
@@ -190,8 +240,7 @@ fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> 
     let by_age = |process: &&Rc<Process>| process.identity().start_ticks;
     let oldest = processes.iter().filter(listens).min_by_key(by_age);
     // The first is the one that is meant.
-    let expected = expected::of(request, oldest.or_else(|| processes.first())?);
-    expected.younger.is_none().then_some(expected.addresses)
+    Some(expected::of(request, oldest.or_else(|| processes.first())?))
 }
 
 fn nobody(request: &Request) -> String {

@@ -231,6 +231,12 @@ impl Process {
         let _ = self.told.set(inodes);
     }
 
+    /// Looks at its sockets until `enough` is, by rising descriptor: listeners come before the connections, of which there
+    /// may be a hundred thousand. Whether it was enough in the end.
+    pub fn has_among_its_sockets(&self, mut enough: impl FnMut(u64) -> bool) -> io::Result<bool> {
+        self.while_alive(|pid| Ok(descriptors::each_socket(pid)?.any(|socket| enough(socket.inode))))
+    }
+
     /// Its sockets, by descriptor. Those of a veiled one are what it was believed to have, without their descriptors
     /// ([`UNSEEN_FD`]); it may have closed them since.
     pub fn sockets(&self) -> io::Result<Vec<FdSocket>> {

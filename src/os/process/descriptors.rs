@@ -51,7 +51,12 @@ fn links(pid: u32) -> io::Result<impl Iterator<Item = (i32, std::path::PathBuf)>
 
 /// The sockets of `pid`.
 pub(in crate::os) fn sockets(pid: u32) -> io::Result<Vec<FdSocket>> {
-    Ok(links(pid)?.filter_map(|(fd, link)| inode_of(&link).map(|inode| FdSocket { fd, inode })).collect())
+    Ok(each_socket(pid)?.collect())
+}
+
+/// The same one by one, by rising descriptor: what a process opens first, such as its listeners, comes first.
+pub(super) fn each_socket(pid: u32) -> io::Result<impl Iterator<Item = FdSocket>> {
+    Ok(links(pid)?.filter_map(|(fd, link)| inode_of(&link).map(|inode| FdSocket { fd, inode })))
 }
 
 /// The epoll descriptors of `pid`.
