@@ -138,7 +138,7 @@ fn of_path(sight: &Sight, named: &Named, default: &Default) -> Vec<Diagnosis> {
             let what = format!("{}: {program} is named without its path", named.described());
             let why = "which program is run depends on the PATH that keepalived was started with; it warns of that itself";
             let finding = at(finding(Level::Note, "script-bare-name", what, why), &named.script.place);
-            findings.push(finding.mend(path.canonicalize().as_deref().unwrap_or(path).display().to_string()));
+            findings.push(finding.mend(path::without_linked_directories(path).display().to_string()));
         }
         found
     };

@@ -100,12 +100,17 @@ fn has_interpreter(path: &Path) -> bool {
     })
 }
 
+/// A path with its directories as they are. The name stays: a program may do another thing under another name, as
+/// `pidof`, which Debian has as a link to `killall5`.
+pub(super) fn without_linked_directories(path: &Path) -> PathBuf {
+    let real = path.parent().and_then(|parent| parent.canonicalize().ok());
+    real.zip(path.file_name()).map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name))
+}
+
 fn link_in(path: &Path) -> Option<Fault> {
-    let name = path.file_name()?;
     let parts = path.parent()?.ancestors().collect::<Vec<_>>();
     let link = parts.into_iter().rev().find(|part| part.is_symlink())?.to_owned();
-    let real = path.parent()?.canonicalize().ok()?.join(name);
-    Some(Fault::LinkedDirectory { link, real })
+    Some(Fault::LinkedDirectory { link, real: without_linked_directories(path) })
 }
 
 /// The first part of a path, from the root on, that somebody else than root could change.

@@ -45,9 +45,16 @@ fn a_weight_is_told_by_what_it_moves() {
     let text = |check| said(check, "priority 150")[0].finding.message.clone();
     assert!(text("weight 2").contains("from 152 to 150"), "{}", text("weight 2"));
     assert!(text("weight -200").contains("from 150 to 1"), "{}", text("weight -200"));
-    // One that is about something else.
+    // One that may be about HAProxy, since no other is; and one beside another that is.
     let other = tracking("weight 2", "priority 150").replace("true haproxy", "true");
-    assert_eq!(weights::findings(&sight(NEW, &other)), []);
+    assert_eq!(weights::findings(&sight(NEW, &other)).len(), 1);
+    let both = format!(
+        "vrrp_script gateway {{\nscript \"/bin/true\"\nweight 2\n}}\n{}",
+        tracking("", "priority 150")
+    );
+    let both = both.replace("track_script {", "track_script {\ngateway");
+    assert!(both.contains("{\ngateway"), "{both}");
+    assert_eq!(weights::findings(&sight(NEW, &both)), []);
 }
 
 #[test]

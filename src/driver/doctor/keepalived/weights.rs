@@ -1,5 +1,6 @@
 //! Weights: a check that fails changes a priority, and perhaps nothing else.
 
+use super::script::Named;
 use super::{Diagnosis, Level, Sight, at, finding};
 use crate::keepalived::instance::{Instance, Tracked};
 use crate::keepalived::statement::Place;
@@ -22,10 +23,14 @@ struct Weighted<'a> {
 
 fn of_instance(sight: &Sight, instance: &Instance) -> Vec<Diagnosis> {
     let config = &sight.config;
+    let named =
+        |tracked: &Tracked| sight.named.iter().find(|named| named.check.as_ref() == Some(&tracked.name));
+    let about_haproxy = |tracked: &Tracked| named(tracked).is_some_and(Named::is_about_haproxy);
+    // Where no check says what it is about, each may be about HAProxy.
+    let none_is = !instance.scripts.iter().any(about_haproxy);
     let checks = instance.scripts.iter().filter(|tracked| tracked.is_defined).filter_map(|tracked| {
         let check = config.checks.iter().find(|check| check.name == tracked.name)?;
-        let named = sight.named.iter().find(|named| named.check.as_ref() == Some(&check.name));
-        named.filter(|named| named.is_about_haproxy())?;
+        (none_is || about_haproxy(tracked)).then_some(())?;
         weighted(tracked, check.weight.as_ref().map(|weight| (weight.value, &weight.place)))
     });
     let processes = instance.processes.iter().filter_map(|tracked| {
