@@ -151,6 +151,17 @@ impl Host {
         if own == peer {
             return Err(format!("{own} is both hosts' address"));
         }
+        if let Some(odd) = [own, peer].into_iter().find(|address| !is_of_a_host(**address)) {
+            return Err(format!("{odd} is no address of a host"));
+        }
+        if let Some(one) = self.addresses.iter().find(|one| !is_of_a_host(one.address)) {
+            return Err(format!("{} is no address that could move", one.address));
+        }
+        let twice =
+            |at: usize, one: &Virtual| self.addresses[..at].iter().any(|other| other.address == one.address);
+        if let Some((_, one)) = self.addresses.iter().enumerate().find(|(at, one)| twice(*at, one)) {
+            return Err(format!("{} is named twice", one.address));
+        }
         if let Some(one) = self.addresses.iter().find(|one| one.address == *own || one.address == *peer) {
             return Err(format!("{} is a host's own address, and no virtual one", one.address));
         }
@@ -173,6 +184,11 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Whether it can be one host's, as others see it.
+fn is_of_a_host(address: IpAddr) -> bool {
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback())
 }
 
 /// `0.5`, `1`.
@@ -228,6 +244,10 @@ mod tests {
             (Host { own: "192.0.2.10".parse().unwrap(), ..host() }, "no virtual one"),
             (Host { addresses: vec!["2001:db8::10/64".parse().unwrap()], ..host() }, "none of the virtual"),
             (Host { interface: "eth0 }".to_owned(), ..host() }, "no name of an interface"),
+            (Host { own: "224.0.0.1".parse().unwrap(), ..host() }, "no address of a host"),
+            (Host { peer: "0.0.0.0".parse().unwrap(), ..host() }, "no address of a host"),
+            (Host { addresses: vec!["127.0.0.1/8".parse().unwrap()], ..host() }, "that could move"),
+            (Host { addresses: [host().addresses, host().addresses].concat(), ..host() }, "named twice"),
             (Host { advert_int: Duration::from_millis(5), ..host() }, "hundredths"),
             (Host { advert_int: Duration::from_secs(60), ..host() }, "hundredths"),
             (Host { priority: 255, ..host() }, "1 to 254"),
