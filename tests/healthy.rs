@@ -17,6 +17,7 @@ use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::nobody::Nobody;
 use hareload_testkit::process::{self, RunResult};
+use hareload_testkit::sockets;
 use hareload_testkit::stage::Stage;
 use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
@@ -29,13 +30,14 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Connections a second during handovers.
 const RATE: u32 = 1000;
 
-const TESTS: [(&str, Test); 16] = [
+const TESTS: [(&str, Test); 17] = [
     ("one_that_serves_is_green", serves),
     ("one_that_finishes_its_connections_is_red", leaves),
     ("one_that_is_paused_is_red", paused),
     ("one_that_is_stopped_is_red", stopped),
     ("one_that_is_dead_is_red", dead),
     ("a_stranger_on_its_port_is_no_help", stranger),
+    ("a_stranger_beside_it_is_red", shares),
     ("a_pidfile_that_lies_is_no_help", lying_pidfile),
     ("an_edited_configuration_is_not_held_against_it", edited),
     ("others_than_root_are_told_by_the_configuration", of_nobody),
@@ -210,6 +212,17 @@ fn of_nobody(haproxy: &Haproxy) -> Result<()> {
     stage.hareload().run()?.expect_code(0)?;
     let told = healthy_by(&nobody, &stage)?.expect_code(1)?;
     told.expect_said(&["say --address"])
+}
+
+/// A stranger on the very same address, as one of the same user can have it by SO_REUSEPORT, gets some of its clients.
+fn shares(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    green(&stage)?;
+    let stranger = sockets::listen_beside(stage.instance.address()?)?;
+    let told = healthy(&stage).run()?.expect_code(1)?;
+    told.expect_said(&["listens on 127.0.0.1:8080 too"])?;
+    drop(stranger);
+    green(&stage)
 }
 
 /// A section of peers that does not name this host is dropped by HAProxy.

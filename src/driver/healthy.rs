@@ -17,7 +17,7 @@ use tokio::time;
 
 use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
-use crate::os::sockets::{self, Kind, Listener};
+use crate::os::sockets::{self, Address, Kind, Listener};
 use crate::os::state::StateDir;
 use crate::os::{admin, cgroup, clock, privilege};
 
@@ -137,6 +137,14 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
             (false, false) => Err(format!("{}; {}", silent(&working), held.join("; "))),
         };
     }
+    if theirs.makers.is_empty()
+        && let Some(address) = own.iter().find_map(|own| {
+            let shares = |other: &&Listener| other.address == own.address && !theirs.include(other);
+            listeners.iter().find(shares).and(own.inet())
+        })
+    {
+        return Err(shared(address, &working));
+    }
     let covered = |address: &SocketAddr| own.iter().any(|listener| listener.takes(*address));
     match expected.iter().flatten().find(|address| !covered(address)) {
         Some(missing) => Err(not_there(*missing, &held)),
@@ -160,14 +168,22 @@ fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
     if missing.younger.is_some() {
         missing.addresses.clear();
     }
-    let listeners: HashMap<u64, Listener> =
-        sockets::tcp_listeners().ok()?.into_iter().map(|listener| (listener.inode, listener)).collect();
+    let listeners = sockets::tcp_listeners().ok()?;
+    let by_inode: HashMap<u64, &Listener> =
+        listeners.iter().map(|listener| (listener.inode, listener)).collect();
+    // Who shares an address with one of its own has to be its own too: a stranger would get every other client.
+    let mut same: HashMap<&Address, HashSet<u64>> = HashMap::new();
+    for listener in &listeners {
+        same.entry(&listener.address).or_default().insert(listener.inode);
+    }
+    let (mut seen, mut unseen): (HashSet<u64>, HashSet<u64>) = (HashSet::new(), HashSet::new());
     let enough = |inode| {
-        let listener = listeners.get(&inode);
-        if let Some(listener) = listener {
-            missing.addresses.retain(|address| !listener.takes(*address));
-        }
-        listener.is_some() && missing.addresses.is_empty()
+        let Some(listener) = by_inode.get(&inode) else { return false };
+        seen.insert(inode);
+        unseen.remove(&inode);
+        unseen.extend(same[&listener.address].difference(&seen));
+        missing.addresses.retain(|address| !listener.takes(*address));
+        unseen.is_empty() && missing.addresses.is_empty()
     };
     process.has_among_its_sockets(enough).is_ok_and(|enough| enough).then_some(meant)
 }
@@ -269,6 +285,14 @@ fn silent(processes: &[Rc<Process>]) -> String {
         format!("pid {} {what}", process.pid())
     };
     format!("it listens nowhere: {}", processes.iter().map(why).collect::<Vec<_>>().join("; "))
+}
+
+/// Who listens beside it.
+fn shared(address: SocketAddr, working: &[Rc<Process>]) -> String {
+    let holders = sockets::holders_of(&[address]).into_iter().flatten();
+    let others = holders.filter(|holder| !working.iter().any(|process| process.pid() == holder.pid));
+    let others: Vec<String> = others.map(|holder| format!("pid {} ({})", holder.pid, holder.comm)).collect();
+    format!("{} listens on {address} too, and gets some of its clients", others.join(", "))
 }
 
 /// Why an address is not taken.

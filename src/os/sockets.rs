@@ -62,6 +62,14 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Its address and port, if it has these.
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self.address {
+            Address::Inet(address) => Some(address),
+            Address::Path(_) | Address::Abstract(_) => None,
+        }
+    }
+
     /// Whether it takes what comes for this address: its own, or a wildcard's.
     pub fn takes(&self, wanted: SocketAddr) -> bool {
         match self.address {

@@ -7,8 +7,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
+use rustix::net::sockopt::set_socket_reuseport;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
 /// `st` of a listening socket in `/proc/net/tcp` (TCP_LISTEN in the kernel's `tcp_states.h`).
 const LISTEN: &str = "0A";
@@ -106,6 +109,19 @@ fn address_of_hex(text: &str) -> Option<SocketAddr> {
         _ => return None,
     };
     Some(SocketAddr::new(ip, port))
+}
+
+/// Listens on an address that another process of the same user has with SO_REUSEPORT, until it is dropped.
+///
+/// # Errors
+/// When the kernel does not let it.
+pub fn listen_beside(address: SocketAddr) -> Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    listen(&socket, 1)?;
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -114,6 +114,15 @@ pub(super) fn tracked(sight: &Sight, events: bool) -> Vec<Diagnosis> {
         let Some(process) = config.processes.iter().find(|process| process.name == tracked.name) else {
             continue;
         };
+        if !tracked.is_defined {
+            let what =
+                format!("track_process {} is named before it is defined ({})", tracked.name, process.place);
+            let why =
+                "keepalived passes over it: whatever becomes of the process, the host keeps the address";
+            let mend = "the vrrp_track_process above what tracks it";
+            findings.push(at(finding(Level::Error, "not-tracked", what, why), &tracked.place).mend(mend));
+            continue;
+        }
         let mend = "a vrrp_script with ".to_owned() + &healthy() + ", in track_script";
         if !events {
             let what = format!("track_process {} does not work here", tracked.name);
