@@ -118,9 +118,9 @@ mod tests {
     #[tokio::test]
     async fn an_interrupt_names_its_sender() {
         let mut interrupts = Interrupts::catch().unwrap();
-        Process::open(myself()).unwrap().signal(libc::SIGHUP).unwrap();
+        Process::open(myself()).unwrap().signal(libc::SIGTERM).unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(5), interrupts.next()).await.unwrap();
-        assert_eq!(heard, Interrupt { signal: libc::SIGHUP, name: "SIGHUP", sender: Some(myself()) });
+        assert_eq!(heard, Interrupt { signal: libc::SIGTERM, name: "SIGTERM", sender: Some(myself()) });
     }
 
     #[test]
