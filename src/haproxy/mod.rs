@@ -17,4 +17,5 @@ pub mod handoff;
 pub mod overlay;
 pub mod pidfile;
 pub mod runtime;
+pub mod secrets;
 pub mod version;

@@ -1,0 +1,220 @@
+//! The keywords that have a secret among their words.
+//!
+//! Pure; called by [`super`] with the words of a line, of a comment, and with the words that a human sees.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use regex_lite::Regex;
+
+use super::words::{self, Word};
+use super::{acls, names};
+
+/// Keywords whose only argument is a secret; `acme-vars` and the arguments of `ssl-passphrase-cmd` may hold one.
+const ONLY: [&str; 4] = ["cluster-secret", "dynamic-cookie-key", "anonkey", "acme-vars"];
+
+/// Options of a line that are followed by a secret.
+const OPTIONS: [&str; 3] = ["insecure-password", "tcp-md5sig", "ca-sign-pass"];
+
+/// What sets a header or a parameter, of a request, a response, a check or a FastCGI application: name and value.
+const HEADERS: [&str; 6] =
+    ["set-header", "add-header", "hdr", "set-param", "replace-header", "replace-value"];
+
+/// What follows `stats` and may be followed by a colon all the same.
+const STATS: [&str; 6] = ["socket", "bind", "uri", "realm", "scope", "timeout"];
+
+/// What HAProxy says of a keyword that it has put in quotes.
+const SENTENCE: [&str; 12] = [
+    "cannot", "expects", "expected", "requires", "needs", "takes", "is", "has", "in", "already", "only", ":",
+];
+
+/// Where the data of a `tcp-check send` becomes a secret.
+static LOGIN: LazyLock<Regex> =
+    LazyLock::new(|| names::regex(r"(?i)(?:auth|pass|login)\b(?:\\?\s|\\[rnt]|\$\d+)*"));
+
+/// Adds the places of the secrets among these words.
+pub(super) fn find(line: &str, words: &[Word], found: &mut Vec<Range<usize>>) {
+    let mut finder = Finder { line, words, found };
+    for at in 0..words.len() {
+        finder.keyword(at);
+    }
+}
+
+pub(super) struct Finder<'a> {
+    line: &'a str,
+    words: &'a [Word],
+    found: &'a mut Vec<Range<usize>>,
+}
+
+impl Finder<'_> {
+    /// The text of a word; empty beyond the last.
+    pub(super) fn text(&self, at: usize) -> &str {
+        self.words.get(at).map_or("", |word| word.text.as_str())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Hides a word, and what is glued to it: behind a `#` that nobody has quoted is the rest of the secret.
+    pub(super) fn hide(&mut self, at: usize) {
+        if let Some(word) = self.words.get(at) {
+            let end = match &self.line[word.range.end..] {
+                rest if rest.starts_with('#') => {
+                    rest.find(|c: char| c.is_ascii_whitespace()).unwrap_or(rest.len())
+                }
+                _ => 0,
+            };
+            self.found.push(word.range.start..word.range.end + end);
+        }
+    }
+
+    /// Hides a word, unless it only refers to a secret.
+    fn hide_value(&mut self, at: usize) {
+        let Some(word) = self.words.get(at) else { return };
+        let raw = &self.line[word.range.clone()];
+        if !names::is_reference(raw, &words::unquoted(raw)) {
+            self.hide(at);
+        }
+    }
+
+    /// Hides a word, and all that follow it: a secret whose spaces nobody has quoted is one all the same.
+    fn hide_rest(&mut self, at: usize) {
+        self.hide_value(at);
+        for at in at + 1..self.words.len() {
+            let word = &self.words[at].range;
+            let gap = self.line.get(self.words[at - 1].range.end..word.start).unwrap_or_default();
+            if gap.contains('#') || self.line[word.start..].starts_with('#') {
+                return;
+            }
+            self.hide(at);
+        }
+    }
+
+    /// Whether HAProxy talks of a keyword: "'cluster-secret' expects an argument".
+    fn is_talked_of(&self, at: usize) -> bool {
+        let is_quoted =
+            self.words.get(at).is_some_and(|word| self.line[word.range.start..].starts_with('\''));
+        is_quoted && SENTENCE.contains(&self.text(at + 1))
+    }
+
+    fn keyword(&mut self, at: usize) {
+        if self.is_talked_of(at) {
+            return;
+        }
+        let before = at.checked_sub(1).map_or("", |before| self.text(before));
+        let text = self.text(at);
+        let is = |keyword: &&str| text.eq_ignore_ascii_case(keyword);
+        if ONLY.iter().any(&is) {
+            self.hide_rest(at + 1);
+        } else if OPTIONS.iter().any(&is) {
+            self.hide_value(at + 1);
+        } else if HEADERS.iter().any(&is) {
+            self.header(at);
+        } else if is(&"auth") {
+            if before.eq_ignore_ascii_case("stats") {
+                self.hide_rest(at + 1);
+            } else if self.text(at + 1).contains(':') {
+                self.hide_value(at + 1);
+            }
+        } else if is(&"stats") {
+            // whatever was meant by `stats atuh admin:x`
+            if self.text(at + 2).contains(':') && !STATS.contains(&self.text(at + 1)) {
+                self.hide_value(at + 2);
+            }
+        } else if is(&"user") {
+            self.user(at);
+        } else if is(&"setenv") || is(&"presetenv") {
+            if names::is_secret(self.text(at + 1)) {
+                self.hide_rest(at + 2);
+            }
+        } else if is(&"ssl-passphrase-cmd") {
+            self.hide_rest(at + 2);
+        } else if is(&"set-var") || is(&"set-var-fmt") {
+            if names::is_secret(self.text(at + 1)) {
+                self.hide_value(at + 2);
+            }
+        } else if text.starts_with("set-var(") || text.starts_with("set-var-fmt(") {
+            let name = text.split_once('(').map_or("", |(_, name)| name);
+            if names::is_secret(name) {
+                self.hide_value(at + 1);
+            }
+        } else if is(&"value") || is(&"value-lf") {
+            self.expected(at);
+        } else if before.eq_ignore_ascii_case("tcp-check") && text.starts_with("send") {
+            self.data(at + 1);
+        } else if text == "{" {
+            acls::find(self, at + 1);
+        } else if text == "acl" {
+            acls::find(self, at + 2);
+        } else if text.starts_with('-') {
+            self.flag(at);
+        }
+    }
+
+    /// `set-header NAME VALUE`, `replace-header NAME PATTERN VALUE`.
+    fn header(&mut self, at: usize) {
+        if !names::is_secret(self.text(at + 1)) {
+            return;
+        }
+        let replaces = self.text(at).starts_with("replace");
+        self.hide_value(at + 2);
+        if replaces && !matches!(self.text(at + 3), "if" | "unless") {
+            self.hide_value(at + 3);
+        }
+    }
+
+    /// `user NAME password HASH`, before or after its groups, and however it is misspelt.
+    fn user(&mut self, at: usize) {
+        for keyword in [at + 2, at + 4] {
+            let text = self.text(keyword).to_ascii_lowercase();
+            if text.contains("pas") || text.contains("pwd") {
+                self.hide_value(keyword + 1);
+            }
+        }
+    }
+
+    /// `http-check expect hdr name NAME value [-m METHOD] VALUE`.
+    fn expected(&mut self, at: usize) {
+        let name =
+            (1..=3).filter_map(|back| at.checked_sub(back)).find(|at| self.text(*at).starts_with("name"));
+        if name.is_some_and(|name| (name + 1..at).any(|at| names::is_secret(self.text(at)))) {
+            self.hide_value(if self.text(at + 1) == "-m" { at + 3 } else { at + 1 });
+        }
+    }
+
+    /// The data of a `tcp-check send`: what follows `AUTH`, or the whole of a hexadecimal one that has it.
+    fn data(&mut self, at: usize) {
+        let Some(word) = self.words.get(at) else { return };
+        if self.text(at - 1).starts_with("send-binary") {
+            let bytes: Option<Vec<u8>> = word.text.as_bytes().chunks(2).map(hexadecimal).collect();
+            let bytes = bytes.unwrap_or_else(|| word.text.as_bytes().to_vec());
+            if LOGIN.is_match(&String::from_utf8_lossy(&bytes)) {
+                self.hide(at);
+            }
+            return;
+        }
+        let raw = &self.line[word.range.clone()];
+        let Some(keyword) = LOGIN.find(raw) else { return };
+        let end = raw.len() - usize::from(raw.ends_with(['"', '\'']));
+        if keyword.end() < end {
+            self.found.push(word.range.start + keyword.end()..word.range.start + end);
+        } else {
+            self.hide_rest(at + 1);
+        }
+    }
+
+    /// An option of a program's command line: `--password X`, `-u NAME:X`.
+    fn flag(&mut self, at: usize) {
+        let (name, next) = (self.text(at), self.text(at + 1));
+        let secret = name.starts_with("--") && !name.contains('=') && names::is_secret(name);
+        let account = matches!(name, "-u" | "--user") && next.contains(':');
+        if account || secret && !next.starts_with('-') {
+            self.hide_value(at + 1);
+        }
+    }
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
