@@ -1,5 +1,6 @@
 //! The floor of reports: it reads an account and decides nothing.
 
+pub mod diff;
 pub mod doctor;
 pub mod findings;
 pub mod human;
