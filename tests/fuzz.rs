@@ -9,6 +9,8 @@
 mod files;
 #[path = "fuzz/replies.rs"]
 mod replies;
+#[path = "fuzz/secrets.rs"]
+mod secrets;
 #[path = "fuzz/words.rs"]
 mod words;
 
