@@ -121,7 +121,9 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     }
     findings.truncate(MAX_FINDINGS);
     for finding in &mut findings {
-        finding.text = texts.line(finding.file.as_deref(), finding.line);
+        if let Some(line) = texts.line(finding.file.as_deref(), finding.line) {
+            finding.quote(&line);
+        }
     }
     let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
@@ -214,6 +216,20 @@ mod tests {
         assert_eq!(finding.text.as_deref(), Some(" bindd :1"));
         assert_eq!(finding.mend.as_deref(), Some("write 'bind'"));
         assert!(finding.message.starts_with("unknown keyword 'bindd'") && !checked.passed());
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_a_wrong_line_is_not_shown() {
+        for wrong in ["cluster-secret S3CR3T S4CR3T", "setenv DB_PASS 'S3CR3T"] {
+            let Some(room) = room("a_secret_in_a_wrong_line_is_not_shown", wrong, WEB) else { return };
+            let checked = checked(&room).await;
+            let text = checked.findings.first().and_then(|finding| finding.text.as_deref());
+            assert!(!checked.passed() && text.is_some_and(|text| text.contains("***")), "{checked:?}");
+            assert!(
+                !["S3CR3T", "S4CR3T"].iter().any(|it| format!("{checked:?}").contains(it)),
+                "{checked:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::haproxy::alerts::sanitise;
 use crate::haproxy::config::{Place, Presence};
+use crate::haproxy::secrets::{redact, redact_about};
 
 /// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
 const MAX_TEXT: usize = 2048;
@@ -35,7 +36,7 @@ pub struct Finding {
     pub file: Option<String>,
     /// The line in it, from 1.
     pub line: Option<u32>,
-    /// That line.
+    /// That line, without its secrets.
     pub text: Option<String>,
     /// Why it matters.
     pub cause: String,
@@ -79,6 +80,14 @@ impl Finding {
             self.cause.push_str("; the line counts only if HAProxy takes the .if that it depends on");
         }
         self
+    }
+
+    /// Shows the line that it is about, and hides that line's secrets wherever HAProxy has quoted them.
+    pub(in crate::driver) fn quote(&mut self, line: &str) {
+        self.text = Some(sanitise(redact(line).as_bytes(), MAX_TEXT));
+        for said in [&mut self.message, &mut self.cause].into_iter().chain(&mut self.mend) {
+            *said = redact_about(said, line);
+        }
     }
 
     pub(in crate::driver) fn mend(mut self, mend: impl AsRef<str>) -> Self {

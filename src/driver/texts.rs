@@ -2,10 +2,10 @@
 //!
 //! Read for `check`, and to learn which admin sockets the old one exposes its listeners on.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::haproxy::alerts::{MAX_TEXT, sanitise};
 use crate::haproxy::config::{self, Config, Environment};
 use crate::os::files::{self, FileError};
 
@@ -90,11 +90,11 @@ impl Texts {
         self.files.iter().position(|(name, _)| Some(name.as_str()) == file)
     }
 
-    /// A line of a file, safe for terminals.
-    pub(super) fn line(&self, file: Option<&str>, line: Option<u32>) -> Option<String> {
+    /// A line of a file, as it is there.
+    pub(super) fn line(&self, file: Option<&str>, line: Option<u32>) -> Option<Cow<'_, str>> {
         let (_, text) = self.files.iter().find(|(name, _)| Some(name.as_str()) == file)?;
         let index = usize::try_from(line?).ok()?.checked_sub(1)?;
-        Some(sanitise(text.split(|&byte| byte == b'\n').nth(index)?, MAX_TEXT))
+        text.split(|&byte| byte == b'\n').nth(index).map(String::from_utf8_lossy)
     }
 }
 

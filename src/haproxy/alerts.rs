@@ -3,7 +3,7 @@
 //! Pure; called with a new HAProxy's stderr by the handover and by `check`. The formats are those of 1.8 to 3.5:
 //! up to 2.3 `[ALERT] 325/162048 (812) : text`, since 2.4 `[ALERT]    (812) : text` (src/errors.c,
 //! print_message). The texts quote the user's configuration and names from the network, so they are bounded and
-//! [`sanitise`]d.
+//! [`sanitise`]d, and without the secrets that stand in them.
 
 mod about;
 mod conflicts;
@@ -12,6 +12,8 @@ mod outside_text;
 pub use about::About;
 pub use conflicts::{BindAddress, bind_conflicts, maybe_absent};
 pub use outside_text::sanitise;
+
+use super::secrets::redact;
 
 /// How much of the output is read; a start that prints more repeats itself.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -27,7 +29,7 @@ const MAX_DETAIL: usize = 16;
 pub struct Alert {
     /// How HAProxy ranks it.
     pub level: Level,
-    /// The message, without level, time, pid and program; safe for terminals.
+    /// The message, without level, time, pid, program and secrets; safe for terminals.
     pub text: String,
     /// The lines that follow it (an excerpt with a pointer, advice); safe for terminals.
     pub detail: Vec<String>,
@@ -66,7 +68,7 @@ pub fn parse(text: &[u8]) -> Vec<Alert> {
             continue;
         } else if let (Some(last), true) = (alerts.last_mut(), line.starts_with(' ')) {
             if last.detail.len() < MAX_DETAIL {
-                last.detail.push(line);
+                last.detail.push(redact(&line).into_owned());
             }
         } else {
             alerts.push(Alert::new(Level::Other, &line));
@@ -101,7 +103,8 @@ impl Alert {
         let text =
             text.strip_prefix('[').and_then(|rest| Some(rest.split_once(".main()] ")?.1)).unwrap_or(text);
         let (file, line) = place(text);
-        Self { level, about: About::of(level, text), text: text.to_owned(), detail: Vec::new(), file, line }
+        let about = About::of(level, text);
+        Self { level, about, text: redact(text).into_owned(), detail: Vec::new(), file, line }
     }
 }
 
@@ -225,6 +228,16 @@ mod tests {
               [ALERT]    (13051) : Process 13053 exited with code 1 (Exit)\n",
         );
         assert_eq!(gist(&alerts), ["Cannot chroot(/nonexistent)."]);
+    }
+
+    #[test]
+    fn secrets_that_are_quoted_are_hidden() {
+        let alerts = parse(
+            b"[ALERT] (1) : config : parsing [c:7] : 'cluster-secret' cannot handle unexpected argument 'S3CR3T'.\n\
+              [ALERT] (1) : config : parsing [c:9]: unmatched quote at position 10:\n  stats auth 'a:S3CR3T\n   ^\n",
+        );
+        assert_eq!((alerts.len(), alerts[1].detail[0].as_str()), (2, "  stats auth ***"));
+        assert!(!format!("{alerts:?}").contains("S3CR3T"), "{alerts:?}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::environment::{self, Environment};
 use super::words::{self, Variable, Word, text};
 use super::{Bind, Config, Peer, PeerName, Place, Presence, Section, Usesrc};
 use crate::haproxy::alerts::sanitise;
+use crate::haproxy::secrets::redact;
 
 /// The longest text that is quoted back from a line.
 const MAX_QUOTE: usize = 200;
@@ -175,7 +176,7 @@ impl Reader {
             self.config.usesrc.push(Usesrc {
                 place: place.clone(),
                 section: self.section.clone(),
-                text: sanitise(line.join(" ").as_bytes(), MAX_QUOTE),
+                text: sanitise(redact(&line.join(" ")).as_bytes(), MAX_QUOTE),
                 presence,
             });
         }
