@@ -18,6 +18,7 @@ pub mod lock;
 pub mod privilege;
 pub mod process;
 mod readiness;
+pub mod rehearsal;
 pub mod signals;
 pub mod sockets;
 pub mod spawn;

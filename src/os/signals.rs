@@ -33,7 +33,7 @@ pub struct Interrupt {
 
 /// The interrupting signals, caught as long as this lives; afterwards they do nothing.
 pub struct Interrupts {
-    signals: SignalsInfo<WithOrigin>,
+    signals: Option<SignalsInfo<WithOrigin>>,
 }
 
 impl fmt::Debug for Interrupts {
@@ -48,12 +48,18 @@ impl Interrupts {
     /// One that is ignored from the start (SIGHUP under nohup) goes on being ignored.
     pub fn catch() -> io::Result<Interrupts> {
         let wanted = INTERRUPTING.into_iter().filter(|signal| !is_ignored(*signal));
-        Ok(Interrupts { signals: SignalsInfo::with_exfiltrator(wanted, WithOrigin::default())? })
+        Ok(Interrupts { signals: Some(SignalsInfo::with_exfiltrator(wanted, WithOrigin::default())?) })
+    }
+
+    /// None ever: for what has to be seen through. Those that come meanwhile are for whoever catches them.
+    pub fn none() -> Interrupts {
+        Interrupts { signals: None }
     }
 
     /// The next one.
     pub async fn next(&mut self) -> Interrupt {
-        match self.signals.next().await {
+        let Some(signals) = &mut self.signals else { return std::future::pending().await };
+        match signals.next().await {
             Some(origin) => Interrupt {
                 signal: origin.signal,
                 name: signal_name(origin.signal).unwrap_or("a signal"),

@@ -159,7 +159,7 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
 ///
 /// Until the exec it does not look like a HAProxy: whoever cleans up after a hareload that was killed in between would
 /// not find it, and it would go on to bind and to serve beside the old one.
-fn die_with(parent: u32) -> io::Result<()> {
+pub(super) fn die_with(parent: u32) -> io::Result<()> {
     // SAFETY: two system calls that take and give numbers.
     let orphaned = unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) == -1

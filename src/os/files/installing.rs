@@ -1,0 +1,267 @@
+//! Several files that are put in place together: all of them are written before the first is renamed.
+//!
+//! Touches the files that it is given and temporary ones beside them. Called by the driver, for configurations, by way of
+//! [`super`].
+use std::ffi::OsString;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, StatxAttributes, StatxFlags, XattrFlags, fgetxattr, flistxattr, fsetxattr, statx,
+};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use super::{FileError, half_written, parent_of, refuse_irregular};
+
+/// The longest list of extended attributes, and the longest value of one; the kernel's XATTR_LIST_MAX and XATTR_SIZE_MAX.
+const LONGEST_EXTENDED: usize = 64 << 10;
+
+/// Extended attributes that say something of the content, and are made anew: of IMA and EVM, and of overlayfs.
+const OF_THE_CONTENT: [&str; 3] = ["security.ima", "security.evm", "trusted."];
+
+/// What is kept of a file when its content is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Its permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its extended attributes: an SELinux context, an access control list, and what users have given it.
+    #[serde(default)]
+    pub extended: Vec<(OsString, Vec<u8>)>,
+}
+
+impl Attributes {
+    /// Those of a file that is there.
+    ///
+    /// # Errors
+    /// [`FileError`] if it can't be opened, or is no file.
+    pub fn of(path: &Path) -> Result<Attributes, FileError> {
+        let fail = |error| FileError::of(path, error);
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        refuse_irregular(path, &metadata)?;
+        let extended = extended(&file).map_err(fail)?;
+        Ok(Attributes { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid(), extended })
+    }
+
+    /// Those of a file that is made anew in this directory, with these permissions: it belongs to whom that belongs to.
+    ///
+    /// # Errors
+    /// [`FileError`] if the directory can't be looked at.
+    pub fn new_in(directory: &Path, mode: u32) -> Result<Attributes, FileError> {
+        let metadata = fs::metadata(directory).map_err(|error| FileError::of(directory, error))?;
+        Ok(Attributes { mode, uid: metadata.uid(), gid: metadata.gid(), extended: Vec::new() })
+    }
+
+    fn give(&self, file: &File) -> io::Result<()> {
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (self.uid, self.gid) {
+            fchown(file, Some(self.uid), Some(self.gid))?;
+        }
+        // After the owner: a change of owner clears the set-id bits; chown(2).
+        file.set_permissions(Permissions::from_mode(self.mode))?;
+        let has = extended(file)?;
+        for (name, value) in self.extended.iter().filter(|one| !has.contains(one)) {
+            let name = name.as_encoded_bytes();
+            fsetxattr(file, name, value, XattrFlags::empty()).map_err(io::Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+fn extended(file: &File) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    let mut names = vec![0; LONGEST_EXTENDED];
+    let length = match flistxattr(file, &mut names[..]) {
+        // This file system has none.
+        Err(rustix::io::Errno::NOTSUP) => 0,
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if OF_THE_CONTENT.iter().any(|known| name.starts_with(known.as_bytes())) {
+            continue;
+        }
+        let mut value = vec![0; LONGEST_EXTENDED];
+        match fgetxattr(file, name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                found.push((OsString::from_vec(name.to_vec()), value));
+            }
+            // It has gone meanwhile.
+            Err(rustix::io::Errno::NODATA) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// A file that is written and synced, and not in place yet. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Prepared {
+    temporary: NamedTempFile,
+    target: PathBuf,
+}
+
+/// Writes what is to become this file, beside it. `target` is no symbolic link.
+///
+/// # Errors
+/// [`FileError`] if there is no room, the file system is read-only, or the attributes can't be given to it.
+pub fn prepare(target: &Path, bytes: &[u8], attributes: &Attributes) -> Result<Prepared, FileError> {
+    let directory = parent_of(target);
+    let mut temporary = tempfile::Builder::new()
+        .prefix(&half_written(target))
+        .tempfile_in(directory)
+        .map_err(|error| FileError::of(directory, error))?;
+    let file = temporary.as_file_mut();
+    let written = file.write_all(bytes).and_then(|()| attributes.give(file)).and_then(|()| file.sync_all());
+    written.map_err(|error| FileError::of(target, error))?;
+    Ok(Prepared { temporary, target: target.to_owned() })
+}
+
+impl Prepared {
+    /// Where it is to be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Renames it into its place, and syncs the directory.
+    ///
+    /// # Errors
+    /// [`FileError`] if the kernel refuses; nothing has changed then.
+    pub fn put(self) -> Result<(), FileError> {
+        let target = self.target;
+        self.temporary.persist(&target).map_err(|error| FileError::of(&target, error.error))?;
+        sync_directory(parent_of(&target))
+    }
+}
+
+/// Makes a directory as the one above it is: with its permissions, its owner and its group.
+///
+/// # Errors
+/// [`FileError`] if the kernel refuses.
+pub fn make_directory_like_above(path: &Path) -> Result<(), FileError> {
+    let fail = |error| FileError::of(path, error);
+    let above = fs::metadata(parent_of(path)).map_err(fail)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other.map_err(fail)?,
+    }
+    std::os::unix::fs::chown(path, Some(above.uid()), Some(above.gid())).map_err(fail)?;
+    fs::set_permissions(path, Permissions::from_mode(above.mode() & 0o7777)).map_err(fail)?;
+    sync_directory(parent_of(path))
+}
+
+/// Removes a file, and syncs its directory; it is fine if it is gone already.
+///
+/// # Errors
+/// [`FileError`] if the kernel refuses.
+pub fn take_away(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::of(path, error)),
+        _ => sync_directory(parent_of(path)),
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), FileError> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| FileError::of(directory, error))
+}
+
+/// Whether something is mounted exactly here, so that it can't be renamed over: a bind-mounted file; rename(2), EBUSY.
+pub fn is_mount_point(path: &Path) -> bool {
+    let mounted = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+        .ok()
+        // Since Linux 5.8.
+        .filter(|statx| statx.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT))
+        .map(|statx| statx.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    mounted.unwrap_or_else(|| {
+        let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo());
+        mounts.is_ok_and(|mounts| mounts.0.iter().any(|one| one.mount_point == path))
+    })
+}
+
+/// How a file is read that must not change meanwhile.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadingError {
+    /// It can't be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It has changed while it was read.
+    #[error("{} has changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Reads a regular file of at most `max` bytes, with its permissions, and sees to it that nobody writes to it, or puts another
+/// one in its place, meanwhile.
+///
+/// # Errors
+/// [`ReadingError`], also if it has changed.
+pub fn read_unchanged(path: &Path, max: usize) -> Result<(Vec<u8>, u32), ReadingError> {
+    let look = || {
+        let metadata = fs::metadata(path).map_err(|error| FileError::of(path, error))?;
+        let of = &metadata;
+        let times = (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+        Ok::<_, FileError>(((of.dev(), of.ino(), of.len(), times), of.mode() & 0o7777))
+    };
+    let (before, mode) = look()?;
+    let bytes = super::read_bounded(path, max)?;
+    let (after, _) = look()?;
+    let whole = u64::try_from(bytes.len()).is_ok_and(|length| length == after.2);
+    if before != after || !whole {
+        return Err(ReadingError::Changed { path: path.to_owned() });
+    }
+    Ok((bytes, mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::room;
+    use super::*;
+
+    #[test]
+    fn what_is_prepared_is_put_in_place_with_all_its_attributes() {
+        let (directory, path) = room();
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let given = fsetxattr(File::open(&path).unwrap(), "user.of", b"us", XattrFlags::empty());
+        let attributes = Attributes::of(&path).unwrap();
+        assert_eq!((attributes.mode, given.is_ok()), (0o640, !attributes.extended.is_empty()));
+        let prepared = prepare(&path, b"new", &attributes).unwrap();
+        assert_eq!((prepared.target(), fs::read(&path).unwrap()), (path.as_path(), b"old".to_vec()));
+        prepared.put().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(Attributes::of(&path).unwrap(), attributes);
+        drop(prepare(&path, b"newer", &attributes).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing temporary is left");
+        take_away(&path).unwrap();
+        take_away(&path).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn mount_points_are_known() {
+        assert!(is_mount_point(Path::new("/proc")));
+        assert!(!is_mount_point(Path::new("/proc/self")));
+    }
+
+    #[test]
+    fn what_is_read_has_its_permissions() {
+        let (directory, path) = room();
+        fs::write(&path, "text").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_unchanged(&path, 4).unwrap(), (b"text".to_vec(), 0o600));
+        assert!(matches!(read_unchanged(&path, 3), Err(ReadingError::File(FileError::TooLarge { .. }))));
+        assert!(read_unchanged(directory.path(), 3).is_err());
+    }
+}
