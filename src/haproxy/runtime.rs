@@ -3,14 +3,16 @@
 //! Pure; the driver does the asking. A reply may be cut short, come from another process, or quote names that a
 //! user chose: it is bounded and read strictly, and who answered is told by [`Info::pid`] only.
 
+mod errors;
 mod health;
 mod info;
 mod statistics;
 
 use super::alerts::sanitise;
+pub use errors::Errors;
 pub use health::{BackendHealth, Health, Worse, compare, suspects};
 pub use info::Info;
-pub use statistics::{Kind, SHOW_BACKENDS, SHOW_SERVERS, StatRow, Statistics};
+pub use statistics::{Kind, SHOW_BACKENDS, SHOW_SERVERS, SHOW_TRAFFIC, StatRow, Statistics, Traffic};
 
 /// The longest reply that is read in one piece; `show info` has some 3 KiB.
 pub const MAX_REPLY: usize = 1 << 20;

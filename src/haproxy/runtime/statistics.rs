@@ -14,6 +14,9 @@ pub const SHOW_BACKENDS: &str = "show stat -1 2 -1";
 /// Asks for the servers alone.
 pub const SHOW_SERVERS: &str = "show stat -1 4 -1";
 
+/// Asks for frontends and backends, of which traffic is told.
+pub const SHOW_TRAFFIC: &str = "show stat -1 3 -1";
+
 /// Names of proxies and servers are shown to people; longer ones are cut.
 const MAX_NAME: usize = 256;
 
@@ -47,6 +50,21 @@ pub struct StatRow<'a> {
     pub status: Cow<'a, str>,
     /// Of a backend: its servers in use, backup servers too. Those of weight 0 are not (columns `act` and `bck`).
     pub usable: u32,
+    /// What has gone through it since its process began.
+    pub traffic: Traffic,
+}
+
+/// What has gone through a proxy, as far as the reply tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests (column `req_tot`), which only HTTP frontends count.
+    pub requests: u64,
+    /// Answers of 500 and more, HAProxy's own too (column `hrsp_5xx`).
+    pub failures: u64,
+    /// Sessions (column `stot`).
+    pub sessions: u64,
+    /// Connections to servers that could not be made (column `econ`).
+    pub unconnected: u64,
 }
 
 impl StatRow<'_> {
@@ -64,10 +82,19 @@ impl StatRow<'_> {
     }
 }
 
+/// Which columns are read: what stands farther right costs time in a reply of 20 MB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reads {
+    #[default]
+    Health,
+    Traffic,
+}
+
 /// Reads the reply to `show stat` as it comes. The columns are found by their names, which begin the reply; newer
 /// versions only add some.
 #[derive(Debug, Default)]
 pub struct Statistics {
+    reads: Reads,
     columns: Option<Columns>,
     /// The beginning of a row, the rest of which has not come yet.
     begun: Vec<u8>,
@@ -82,6 +109,12 @@ impl Statistics {
     #[must_use]
     pub fn new() -> Self {
         Statistics::default()
+    }
+
+    /// The same, for whoever wants to know of the [`Traffic`] too.
+    #[must_use]
+    pub fn with_traffic() -> Self {
+        Statistics { reads: Reads::Traffic, ..Statistics::default() }
     }
 
     /// Takes in the next piece of the reply, and gives `each` the rows that are whole with it.
@@ -142,7 +175,7 @@ impl Statistics {
         match &self.columns {
             None if row.trim_ascii().is_empty() => Ok(()),
             None => {
-                self.columns = Some(Columns::read(row)?);
+                self.columns = Some(Columns::read(row, self.reads)?);
                 Ok(())
             }
             Some(_) if row.is_empty() => {
@@ -175,36 +208,44 @@ struct Columns {
     status: usize,
     active: Option<usize>,
     backup: Option<usize>,
+    /// Those of [`Traffic`], in its order.
+    traffic: [Option<usize>; 4],
+    /// The last of all that are read: the rest of a row is not looked at.
+    last: usize,
 }
 
 impl Columns {
-    fn read(row: &[u8]) -> Result<Columns, ReplyError> {
+    fn read(row: &[u8], reads: Reads) -> Result<Columns, ReplyError> {
         let header = String::from_utf8_lossy(row);
         let names = header.trim_start().strip_prefix("# ").ok_or_else(|| not_this(COMMAND, row))?;
         let column = |name: &'static str| names.split(',').position(|one| one == name);
         let needed = |field| {
             column(field).ok_or(ReplyError::Field { command: COMMAND, field, excerpt: String::new() })
         };
-        Ok(Columns {
-            proxy: needed("pxname")?,
-            kind: needed("type")?,
-            status: needed("status")?,
-            active: column("act"),
-            backup: column("bck"),
-        })
+        let (proxy, kind, status) = (needed("pxname")?, needed("type")?, needed("status")?);
+        let (active, backup) = (column("act"), column("bck"));
+        let traffic = match reads {
+            Reads::Health => [None; 4],
+            Reads::Traffic => ["req_tot", "hrsp_5xx", "stot", "econ"].map(column),
+        };
+        let optional = [active, backup].into_iter().chain(traffic).flatten();
+        let last = optional.chain([proxy, kind, status]).max().unwrap_or_default();
+        Ok(Columns { proxy, kind, status, active, backup, traffic, last })
     }
 
     fn row<'a>(&self, row: &'a str) -> Result<StatRow<'a>, ReplyError> {
         let (mut proxy, mut kind, mut status) = (None, None, None);
         let mut usable = 0_u32;
-        let last = [Some(self.proxy), Some(self.kind), Some(self.status), self.active, self.backup];
-        let last = last.into_iter().flatten().max().unwrap_or_default();
+        let mut traffic = [0_u64; 4];
         let mut rest = Some(row);
-        for at in 0..=last {
+        for at in 0..=self.last {
             let Some(text) = rest else { break };
             let (value, after) = field(text)?;
             if Some(at) == self.active || Some(at) == self.backup {
                 usable = usable.saturating_add(value.parse().unwrap_or(0));
+            }
+            if let Some(which) = self.traffic.iter().position(|known| *known == Some(at)) {
+                traffic[which] = value.parse().unwrap_or(0);
             }
             let place = match at {
                 _ if at == self.proxy => &mut proxy,
@@ -237,6 +278,12 @@ impl Columns {
             kind,
             status: safe(missing("status", status)?),
             usable,
+            traffic: Traffic {
+                requests: traffic[0],
+                failures: traffic[1],
+                sessions: traffic[2],
+                unconnected: traffic[3],
+            },
         })
     }
 }
@@ -323,6 +370,24 @@ mod tests {
         }
         let ended = b"# pxname,svname,status,type\r\n\r\na,b\n";
         assert_eq!(rows(ended, 7), Ok(vec![]), "an empty line is the end");
+    }
+
+    #[test]
+    fn traffic_is_read_if_it_is_asked_for() {
+        let reply = b"# pxname,svname,stot,econ,status,type,hrsp_5xx,req_tot\nweb,FRONTEND,7,,OPEN,0,2,9\n";
+        let of = |mut statistics: Statistics| {
+            let mut found = Traffic::default();
+            statistics
+                .take(reply, |row| {
+                    found = row.traffic;
+                    Ok(())
+                })
+                .expect("statistics");
+            found
+        };
+        assert_eq!(of(Statistics::new()), Traffic::default());
+        let expected = Traffic { requests: 9, failures: 2, sessions: 7, unconnected: 0 };
+        assert_eq!(of(Statistics::with_traffic()), expected);
     }
 
     #[test]
