@@ -32,6 +32,25 @@ pub enum Cause {
     Crashed,
 }
 
+impl Cause {
+    /// In words.
+    #[must_use]
+    pub fn why(&self) -> String {
+        match self {
+            Cause::Spawn(_, why) => why.clone(),
+            Cause::Start(failure) => format!("the new one did not start: {}", failure.why()),
+            Cause::Died(failure) => format!("the new one ended before it was proven: {}", failure.why()),
+            Cause::Proof(step, why) => format!("the new one failed its proof ({step}): {why}"),
+            Cause::NotBound => "the new one was not bound in time (--ready-timeout)".to_owned(),
+            Cause::NotProven(step) => format!("the new one did not prove in time that it serves ({step})"),
+            Cause::PauseInVain => "pausing the old one did not free what the new one lacks".to_owned(),
+            Cause::Pidfile(why) => format!("the pidfile was not written: {why}"),
+            Cause::Interrupted(signal) => format!("interrupted by signal {signal}"),
+            Cause::Crashed => "an earlier hareload had died in the middle".to_owned(),
+        }
+    }
+}
+
 /// Who serves now.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -125,7 +125,7 @@ impl<'a> Held<'a> {
 
     /// Whether a hareload that died has left a handover, or a restart, half done.
     pub(super) fn has_leftovers(&self) -> bool {
-        self.records.journal().is_some() || self.records.restart().is_some()
+        self.records.journal().is_some() || self.records.restart().is_some() || self.has_unfinished_deploy()
     }
 
     /// Finishes or undoes what a hareload that died has left; `None` if there is nothing.
@@ -140,10 +140,12 @@ impl<'a> Held<'a> {
         (!nothing).then_some(account)
     }
 
-    /// The same, inside a runtime: a handover first, and then the restart that it may be a part of.
+    /// The same, inside a runtime: a handover first, and then the restart or the deploy that it may be a part of.
     pub(super) async fn leftovers(&self, interrupts: &mut Interrupts) -> Option<Account> {
         let handover = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
-        self.unfinished(interrupts).await.or(handover)
+        let restart = self.unfinished(interrupts).await;
+        // Last: it has to know who serves.
+        self.unfinished_deploy().await.or(restart).or(handover)
     }
 
     /// The outcome of a whole handover that began after this one had asked, and was asked the same.
@@ -181,12 +183,19 @@ impl<'a> Held<'a> {
         &self,
         work: impl AsyncFnOnce(&mut Interrupts) -> Result<Account, Refused>,
     ) -> Account {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return self.refused(Refused::new(Refusal::Internal, error.to_string())),
-        };
-        let local = LocalSet::new();
-        let result = local.block_on(&runtime, async {
+        self.within(work).unwrap_or_else(|refusal| self.refused(refusal))
+    }
+
+    /// Works in a runtime, in which signals that interrupt are caught and orphans are adopted.
+    pub(super) fn within<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Interrupts) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Refused::new(Refusal::Internal, error.to_string()))?;
+        LocalSet::new().block_on(&runtime, async {
             let mut interrupts = Interrupts::catch().map_err(|error| {
                 Refused::new(Refusal::Internal, format!("signals can't be handled: {error}"))
             })?;
@@ -194,7 +203,6 @@ impl<'a> Held<'a> {
                 Refused::new(Refusal::Internal, format!("orphans can't be adopted: {error}"))
             })?;
             work(&mut interrupts).await
-        });
-        result.unwrap_or_else(|refusal| self.refused(refusal))
+        })
     }
 }

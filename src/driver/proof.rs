@@ -16,7 +16,7 @@ use tokio::time;
 use crate::core::input::Input;
 use crate::core::phase::Step;
 use crate::core::plan::Way;
-use crate::haproxy::runtime::{self, Health, Info, Statistics, Worse};
+use crate::haproxy::runtime::{self, Health, Info, ReplyError, StatRow, Statistics, Worse};
 use crate::os::admin::{self, Session};
 use crate::os::process::{FdSocket, Process};
 use crate::os::sockets::{self, Address, Kind, Listener};
@@ -280,7 +280,7 @@ fn named(worse: &[Worse]) -> String {
 
 /// A session with one of these processes. An admin socket that was handed over is accepted from by both sides, so the
 /// first answer may be the other's.
-async fn session_with(admin: &Path, asked: impl Fn(u32) -> bool) -> Option<Session> {
+pub(super) async fn session_with(admin: &Path, asked: impl Fn(u32) -> bool) -> Option<Session> {
     for _ in 0..ANSWERS {
         let mut session = Session::open(admin, QUESTION).await.ok()?;
         let reply = session.ask("show info", QUESTION).await.ok()?;
@@ -294,9 +294,18 @@ async fn session_with(admin: &Path, asked: impl Fn(u32) -> bool) -> Option<Sessi
 }
 
 /// Takes in the answer to one form of `show stat` as it comes.
-async fn read_health(session: &mut Session, command: &str, health: &mut Health) -> Option<()> {
-    let mut statistics = Statistics::new();
-    let take = |piece: &[u8]| match statistics.take(piece, |row| health.take(row)) {
+pub(super) async fn read_health(session: &mut Session, command: &str, health: &mut Health) -> Option<()> {
+    read_statistics(session, command, Statistics::new(), |row| health.take(row)).await
+}
+
+/// The same, row by row.
+pub(super) async fn read_statistics(
+    session: &mut Session,
+    command: &str,
+    mut statistics: Statistics,
+    mut each: impl FnMut(&StatRow<'_>) -> Result<(), ReplyError>,
+) -> Option<()> {
+    let take = |piece: &[u8]| match statistics.take(piece, &mut each) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => ControlFlow::Break(error),
     };
@@ -304,7 +313,7 @@ async fn read_health(session: &mut Session, command: &str, health: &mut Health) 
     if asked.is_break() {
         return None;
     }
-    statistics.end(|row| health.take(row)).ok()
+    statistics.end(each).ok()
 }
 
 /// Says when the old one, which was told to pause, has left LISTEN everywhere.

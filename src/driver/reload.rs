@@ -110,26 +110,35 @@ impl Held<'_> {
     pub(super) fn reload(&self) -> Account {
         self.in_runtime(async |interrupts| {
             let recovered = self.leftovers(interrupts).await;
-            let old = Rc::new(self.listening().await?);
-            self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
-            let haproxy = self.haproxy(&old)?;
-            let (configs, texts) = self.configs(&old)?;
-            pidfile::replaceable(&old.pidfile)?;
-            self.overlay()?;
-            let survey = ways::choose(&old, &texts, &self.records, self.request.way, Extent::All).await?;
-            // Megabytes, if there are many backends, and not needed while the new one starts.
-            drop(texts);
-            let dwell = match (self.request.dwell, survey.chosen.first()) {
-                (Some(dwell), _) => dwell,
-                (None, Some(first)) if first.way == Way::Trial => TRIAL,
-                (None, _) => Duration::ZERO,
-            };
-            let known = Rc::clone(&old);
-            let taking = Taking { old, haproxy, configs, survey, dwell, patient: false };
-            let mut account = self.take_over(taking, recovered.as_ref(), interrupts).await;
-            account.notes.extend(self.beside(&known, &account));
-            Ok(account)
+            self.hand_over(recovered.as_ref(), interrupts).await
         })
+    }
+
+    /// Hands over from the one that serves, now that nothing of an earlier command is left to be done.
+    pub(super) async fn hand_over(
+        &self,
+        recovered: Option<&Account>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Account, Refused> {
+        let old = Rc::new(self.listening().await?);
+        self.timeline.note("hareload", format!("the old one is {}", describe(&old)));
+        let haproxy = self.haproxy(&old)?;
+        let (configs, texts) = self.configs(&old)?;
+        pidfile::replaceable(&old.pidfile)?;
+        self.overlay()?;
+        let survey = ways::choose(&old, &texts, &self.records, self.request.way, Extent::All).await?;
+        // Megabytes, if there are many backends, and not needed while the new one starts.
+        drop(texts);
+        let dwell = match (self.request.dwell, survey.chosen.first()) {
+            (Some(dwell), _) => dwell,
+            (None, Some(first)) if first.way == Way::Trial => TRIAL,
+            (None, _) => Duration::ZERO,
+        };
+        let known = Rc::clone(&old);
+        let taking = Taking { old, haproxy, configs, survey, dwell, patient: false };
+        let mut account = self.take_over(taking, recovered, interrupts).await;
+        account.notes.extend(self.beside(&known, &account));
+        Ok(account)
     }
 
     /// Another HAProxy of the same pidfile, as one that was started by hand while the first one ran: nothing was handed over
@@ -281,6 +290,15 @@ impl Held<'_> {
 
     /// The configuration: what was asked for, or what the old one was given.
     fn configs(&self, old: &Old) -> Result<(Vec<PathBuf>, Texts), Refused> {
+        let configs = self.config_paths(old)?;
+        configs.iter().try_for_each(|path| readable(path))?;
+        let texts = Texts::read(&configs, old.command.workdir.as_deref().map(Path::new));
+        standalone(&texts)?;
+        Ok((configs, texts))
+    }
+
+    /// Where it is.
+    pub(super) fn config_paths(&self, old: &Old) -> Result<Vec<PathBuf>, Refused> {
         let configs = if self.request.configs.is_empty() { &old.configs } else { &self.request.configs };
         if configs.is_empty() {
             return Err(Refused::new(Refusal::Usage, "no configuration is known; name one with --config"));
@@ -294,11 +312,8 @@ impl Held<'_> {
                 );
                 return Err(Refused::new(Refusal::Usage, why));
             }
-            readable(path)?;
         }
-        let texts = Texts::read(configs, old.command.workdir.as_deref().map(Path::new));
-        standalone(&texts)?;
-        Ok((configs.clone(), texts))
+        Ok(configs.clone())
     }
 }
 

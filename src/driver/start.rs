@@ -16,6 +16,7 @@ use super::reload::{Taking, readable, standalone};
 use super::request::{Refused, Request};
 use super::texts::Texts;
 use super::ways::{Chosen, Survey};
+use crate::os::signals::Interrupts;
 
 /// Where Debian's HAProxy has its configuration, for whoever names none.
 pub const DEFAULT_CONFIG: &str = "/etc/haproxy/haproxy.cfg";
@@ -38,22 +39,30 @@ impl Held<'_> {
     pub(super) fn start(&self) -> Account {
         self.in_runtime(async |interrupts| {
             let recovered = self.leftovers(interrupts).await;
-            match find::find(self.request, &self.records)? {
-                // Nobody serves while it is paused. A pidfile that does not name it is set right.
-                Found::Old(old) => {
-                    old.seen()?;
-                    let mut old = if old.paused { self.listening().await? } else { *old };
-                    old.remarks
-                        .extend(pidfile::set_right(&old).map(|done| done.unwrap_or_else(|failed| failed)));
-                    Ok(self.unchanged(&old))
-                }
-                Found::Nobody(why) => {
-                    self.timeline.note("hareload", why);
-                    let taking = self.beginning(None)?;
-                    Ok(self.take_over(taking, recovered.as_ref(), interrupts).await)
-                }
-            }
+            self.start_if_stopped(recovered.as_ref(), interrupts).await
         })
+    }
+
+    /// The same, now that nothing of an earlier command is left to be done.
+    pub(super) async fn start_if_stopped(
+        &self,
+        recovered: Option<&Account>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Account, Refused> {
+        match find::find(self.request, &self.records)? {
+            // Nobody serves while it is paused. A pidfile that does not name it is set right.
+            Found::Old(old) => {
+                old.seen()?;
+                let mut old = if old.paused { self.listening().await? } else { *old };
+                old.remarks.extend(pidfile::set_right(&old).map(|done| done.unwrap_or_else(|failed| failed)));
+                Ok(self.unchanged(&old))
+            }
+            Found::Nobody(why) => {
+                self.timeline.note("hareload", why);
+                let taking = self.beginning(None)?;
+                Ok(self.take_over(taking, recovered, interrupts).await)
+            }
+        }
     }
 
     /// What a first generation begins with, in the manner of the one that was there before, if there was one; or why it

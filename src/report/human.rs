@@ -73,7 +73,7 @@ pub fn account(account: &Account) -> String {
         text.push_str(" (the handover of another call that began after this one had asked)");
     }
     for tried in &outcome.tried {
-        let _ = write!(text, "\n  {} was tried first: {}", tried.way, why(&tried.why));
+        let _ = write!(text, "\n  {} was tried first: {}", tried.way, tried.why.why());
     }
     for note in &account.notes {
         let _ = write!(text, "\n  note: {note}");
@@ -152,7 +152,7 @@ fn way(account: &Account) -> String {
     }
 }
 
-fn named(named: Option<&Named>) -> String {
+pub(super) fn named(named: Option<&Named>) -> String {
     let Some(named) = named else { return "nobody".to_owned() };
     let pids: Vec<String> = named.pids.iter().map(u32::to_string).collect();
     match named.generation {
@@ -168,22 +168,7 @@ fn cause(outcome: &Outcome) -> String {
         Some(Cause::Died(failure)) if outcome.verdict == Verdict::Nobody => {
             format!("the new one ended: {}", failure.why())
         }
-        Some(cause) => why(cause),
-    }
-}
-
-fn why(cause: &Cause) -> String {
-    match cause {
-        Cause::Spawn(_, why) => why.clone(),
-        Cause::Start(failure) => format!("the new one did not start: {}", failure.why()),
-        Cause::Died(failure) => format!("the new one ended before it was proven: {}", failure.why()),
-        Cause::Proof(step, why) => format!("the new one failed its proof ({step}): {why}"),
-        Cause::NotBound => "the new one was not bound in time (--ready-timeout)".to_owned(),
-        Cause::NotProven(step) => format!("the new one did not prove in time that it serves ({step})"),
-        Cause::PauseInVain => "pausing the old one did not free what the new one lacks".to_owned(),
-        Cause::Pidfile(why) => format!("the pidfile was not written: {why}"),
-        Cause::Interrupted(signal) => format!("interrupted by signal {signal}"),
-        Cause::Crashed => "an earlier hareload had died in the middle".to_owned(),
+        Some(cause) => cause.why(),
     }
 }
 
@@ -200,7 +185,7 @@ pub(super) fn age_of(age: Duration) -> String {
     }
 }
 
-fn duration(duration: Duration) -> String {
+pub(super) fn duration(duration: Duration) -> String {
     match duration {
         short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
         short if short < Duration::from_secs(60) => format!("{:.1} s", short.as_secs_f64()),
