@@ -90,11 +90,11 @@ fn every_exit_code_has_an_advice() {
 }
 
 #[test]
-fn every_option_of_reload_and_notify_is_explained_with_its_variable() {
+fn every_option_of_what_works_is_explained_with_its_variable() {
     let rows = table(&document("docs/operations.md"), "## Options and settings");
     let mut command = Cli::command();
     command.build();
-    let options = ["reload", "notify"].map(|name| {
+    let options = ["reload", "notify", "deploy", "rollback"].map(|name| {
         let verb = command.find_subcommand(name).expect("it is a command");
         verb.get_arguments().filter(|argument| !argument.is_positional())
     });

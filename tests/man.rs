@@ -351,12 +351,13 @@ fn keys() -> Result<()> {
             ensure!(body.contains(piece), "{key}: no {piece:?} in {body}");
         }
         let example = body.split_once(&format!("{key} = ")).context("no example")?.1;
-        let begins = match kind.split(' ').next().unwrap_or_default() {
-            "boolean" => "true",
-            "array" => "[",
-            _ => "\"",
+        let fits = match kind.split(' ').next().unwrap_or_default() {
+            "boolean" => example.starts_with("true"),
+            "array" => example.starts_with('['),
+            "number" => example.starts_with(|first: char| first.is_ascii_digit()),
+            _ => example.starts_with('"'),
         };
-        ensure!(example.starts_with(begins), "{key} is a {kind}, and its example {example}");
+        ensure!(fits, "{key} is a {kind}, and its example {example}");
     }
     Ok(())
 }

@@ -5,20 +5,20 @@ use std::io::IsTerminal as _;
 use clap::ArgMatches;
 
 use crate::core::exit;
-use crate::core::outcome::{Outcome, Rest, Verdict};
 use crate::driver::check::CheckError;
-use crate::driver::request::Refused;
 use crate::driver::subject;
 use crate::os::spawn::SpawnError;
 use crate::report::findings::{self, Colour};
+use crate::report::pipeline;
 
-use super::options::{Asked, CheckArgs, Form};
+use super::options::{Asked, CheckArgs, Form, MannerArgs};
 use super::output;
 use super::settings::{self, Purpose};
 
 /// `hareload check`.
 pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let asked = Asked { target: args.target.clone(), extra: args.extra.clone(), ..Asked::default() };
+    let manner = MannerArgs { extra: args.extra.clone(), ..MannerArgs::default() };
+    let asked = Asked { target: args.target.clone(), manner, ..Asked::default() };
     let settings = settings::resolve(Purpose::Look, &asked, matches)?;
     let subject = match subject::subject(&settings.request) {
         Ok(subject) => subject,
@@ -26,7 +26,7 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
             output::aside(&format!(
                 "hareload: no configuration is named with --config, and that of a running HAProxy can't be had: {refused}"
             ))?;
-            return Ok(code(refused));
+            return Ok(exit::of_refusal(refused.kind));
         }
     };
     let checked = match subject::run(&subject) {
@@ -44,6 +44,11 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
         }
     };
     let passed = checked.passed();
+    if let Some(report) = settings.report {
+        output::report(report, &pipeline::Subject::of_check(&checked))?;
+        output::aside(findings::human(&checked, Colour::Plain).trim_end())?;
+        return Ok(if passed { exit::DONE } else { exit::CONFIGURATION });
+    }
     match settings.output {
         Form::Json => output::result(findings::json(&checked).trim_end())?,
         Form::Human => {
@@ -57,17 +62,4 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
         }
     }
     Ok(if passed { exit::DONE } else { exit::CONFIGURATION })
-}
-
-/// The exit code of a reload that is refused for the same reason.
-fn code(refused: Refused) -> u8 {
-    let outcome = Outcome {
-        verdict: Verdict::Refused(refused.kind, refused.why),
-        way: None,
-        tried: Vec::new(),
-        cause: None,
-        rest: Rest::Gone,
-        interrupted: None,
-    };
-    outcome.exit_code()
 }

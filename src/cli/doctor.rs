@@ -5,7 +5,7 @@ use clap::ArgMatches;
 use crate::driver::doctor::{self, Fixing};
 use crate::report::{doctor as report, json};
 
-use super::options::{Asked, DoctorArgs, Form};
+use super::options::{Asked, DoctorArgs, Form, MannerArgs};
 use super::output;
 use super::settings::{self, Purpose};
 
@@ -15,7 +15,7 @@ pub(super) fn doctor(args: &DoctorArgs, matches: &ArgMatches) -> anyhow::Result<
         target: args.target.clone(),
         past: args.past.clone(),
         turn: args.turn.clone(),
-        handover: args.handover,
+        manner: MannerArgs { handover: args.handover, ..MannerArgs::default() },
         ..Asked::default()
     };
     let fixing = if args.fix { Fixing::Mend } else { Fixing::Leave };

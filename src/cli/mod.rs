@@ -2,6 +2,7 @@
 //! anyhow.
 
 mod check;
+mod deploy;
 mod doctor;
 mod gen_;
 mod healthy;

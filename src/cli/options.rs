@@ -47,6 +47,10 @@ pub enum Command {
     Restart(RestartArgs),
     /// The same, and nothing if it does not run
     TryRestart(RestartArgs),
+    /// Put a configuration in place and hand over to it; or leave file and process as they were
+    Deploy(DeployArgs),
+    /// Go back to a configuration that was kept, by a handover
+    Rollback(RollbackArgs),
     /// Hand over from the running HAProxy to a new one
     Reload(ReloadArgs),
     /// The same as reload, under the name that init scripts have for it
@@ -90,6 +94,26 @@ pub struct Asked {
     /// Whose turn it is.
     #[command(flatten)]
     pub turn: Turn,
+    /// How it is handed over.
+    #[command(flatten)]
+    pub manner: MannerArgs,
+    /// Wait until the old one has finished its connections, at most 5 minutes; then leave it and exit with 153
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait that long for the old one to finish; then stop it, and kill it if that does not help
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_DRAIN_TIMEOUT", value_parser = duration)]
+    pub drain_timeout: Option<Duration>,
+    /// What only `notify` takes.
+    #[arg(skip)]
+    pub hook: HookArgs,
+    /// What only `deploy` and `rollback` take.
+    #[arg(skip)]
+    pub care: CareArgs,
+}
+
+/// How it is handed over, and what the new one has to prove.
+#[derive(Clone, Debug, Default, Args)]
+pub struct MannerArgs {
     /// The way to hand over [default: auto]
     #[arg(long, value_name = "WAY", env = "HARELOAD_HANDOVER")]
     pub handover: Option<WayWord>,
@@ -105,21 +129,12 @@ pub struct Asked {
     /// How long the new one may take to bind, and again to answer [default: 60s to bind, 10s to answer]
     #[arg(long, value_name = "DURATION", env = "HARELOAD_READY_TIMEOUT", value_parser = duration)]
     pub ready_timeout: Option<Duration>,
-    /// Wait until the old one has finished its connections, at most 5 minutes; then leave it and exit with 153
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait that long for the old one to finish; then stop it, and kill it if that does not help
-    #[arg(long, value_name = "DURATION", env = "HARELOAD_DRAIN_TIMEOUT", value_parser = duration)]
-    pub drain_timeout: Option<Duration>,
     /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
     #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
     pub hard_stop_after: Option<Duration>,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
-    /// What only `notify` takes.
-    #[arg(skip)]
-    pub hook: HookArgs,
 }
 
 /// The options of `reload`.
@@ -137,6 +152,65 @@ pub struct ReloadArgs {
     /// Start HAProxy if it does not run, instead of refusing
     #[arg(long, conflicts_with = "dry_run")]
     pub start: bool,
+}
+
+/// How a configuration is deployed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct CareArgs {
+    /// How long the candidate is watched once it serves; if it fails, what was there before comes back [default: 0s]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_PROBATION", value_parser = duration)]
+    pub probation: Option<Duration>,
+    /// How many good configurations are kept, and as many of those that failed [default: 10]
+    #[arg(long, value_name = "N", env = "HARELOAD_KEEP", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub keep: Option<u32>,
+}
+
+/// What `deploy` and `rollback` have in common.
+#[derive(Clone, Debug, Args)]
+pub struct DeployWork {
+    /// The HAProxy that is meant, and who works on it.
+    #[command(flatten)]
+    pub work: Work,
+    /// How it is handed over.
+    #[command(flatten)]
+    pub manner: MannerArgs,
+    /// How it is deployed.
+    #[command(flatten)]
+    pub care: CareArgs,
+    /// Refuse if the configuration in place has not this SHA-256, or one that begins so; see `hareload status`
+    #[arg(long, value_name = "HASH")]
+    pub expect_hash: Option<String>,
+    /// Check it where it will live, say what would be done, and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Show what changes in the files, without secrets
+    #[arg(long)]
+    pub diff: bool,
+}
+
+/// The options of `deploy`.
+#[derive(Clone, Debug, Args)]
+pub struct DeployArgs {
+    /// The configuration: a file, several, a directory, or - for a tar archive or a file on the standard input
+    #[arg(required = true, value_name = "CANDIDATE")]
+    pub candidate: Vec<PathBuf>,
+    /// What is asked for.
+    #[command(flatten)]
+    pub deploy: DeployWork,
+    /// Do nothing if nothing has changed of all that HAProxy reads
+    #[arg(long)]
+    pub if_changed: bool,
+}
+
+/// The options of `rollback`.
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// The number of the configuration [default: the last good one that is not in place]
+    #[arg(long, value_name = "N")]
+    pub to: Option<u64>,
+    /// What is asked for.
+    #[command(flatten)]
+    pub deploy: DeployWork,
 }
 
 /// The options of the commands that change something.
@@ -324,6 +398,9 @@ pub struct SettingsArgs {
     /// What may be settled of a hook.
     #[command(flatten)]
     pub hook: HookArgs,
+    /// What may be settled of a deploy.
+    #[command(flatten)]
+    pub care: CareArgs,
 }
 
 /// The options of `check`.
@@ -395,9 +472,12 @@ pub struct HistoryArgs {
     /// Show the timeline of each
     #[arg(short, long)]
     pub verbose: bool,
-    /// How many of the last handovers to show
+    /// How many of the last to show
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     pub last: usize,
+    /// Show the configurations that are kept for a rollback instead
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub configurations: bool,
 }
 
 /// What can be generated.
@@ -444,14 +524,60 @@ pub struct PairArgs {
     pub advert_int: Option<Duration>,
 }
 
-/// How a result is printed.
+/// How a result is printed, as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Form {
+pub enum FormWord {
+    /// For people
+    Human,
+    /// One JSON object a line
+    Json,
+    /// Annotations of GitHub Actions, and a job summary; of deploy, rollback and check
+    Github,
+    /// GitLab's code quality report; of deploy, rollback and check
+    Gitlab,
+    /// JUnit XML; of deploy, rollback and check
+    Junit,
+}
+
+impl FormWord {
+    /// The form that every command has.
+    pub(super) fn form(self) -> Form {
+        match self {
+            FormWord::Json => Form::Json,
+            FormWord::Human | FormWord::Github | FormWord::Gitlab | FormWord::Junit => Form::Human,
+        }
+    }
+
+    /// The form that only pipelines read.
+    pub(super) fn report(self) -> Option<Report> {
+        match self {
+            FormWord::Human | FormWord::Json => None,
+            FormWord::Github => Some(Report::Github),
+            FormWord::Gitlab => Some(Report::Gitlab),
+            FormWord::Junit => Some(Report::Junit),
+        }
+    }
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
     /// For people.
     Human,
     /// One JSON object a line.
     Json,
+}
+
+/// What pipelines read on stdout, beside what people read on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// Workflow commands of GitHub Actions.
+    Github,
+    /// GitLab's code quality report.
+    Gitlab,
+    /// JUnit XML.
+    Junit,
 }
 
 /// A way of handover, as it is typed.

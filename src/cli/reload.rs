@@ -69,7 +69,7 @@ pub(super) fn recover(args: &RecoverArgs, matches: &ArgMatches) -> anyhow::Resul
 
 /// `hareload settings`.
 pub(super) fn settings(args: &SettingsArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
-    let asked = Asked { hook: args.hook.clone(), ..args.asked.clone() };
+    let asked = Asked { hook: args.hook.clone(), care: args.care.clone(), ..args.asked.clone() };
     let Settings { listed, output, .. } = settings::resolve(Purpose::Foretell, &asked, matches)?;
     match output {
         Form::Json => {

@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use crate::core::exit;
 use crate::driver::restart::IfStopped;
 use crate::os::signals;
 
-use super::options::{Cli, Command};
-use super::{check, doctor, gen_, healthy, history, notify, output, reload, service, settings, status};
+use super::options::{Cli, Command, FormWord};
+use super::{
+    check, deploy, doctor, gen_, healthy, history, notify, output, reload, service, settings, status,
+};
 
 /// Everything that `main` does.
 pub fn main() -> ExitCode {
@@ -28,12 +31,15 @@ pub fn main() -> ExitCode {
         }
     };
     let result = Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(|cli| {
-        let (_, options) = matches.subcommand().ok_or_else(|| anyhow::anyhow!("no command"))?;
+        let (name, options) = matches.subcommand().ok_or_else(|| anyhow::anyhow!("no command"))?;
+        has_form(name, options)?;
         match cli.command {
             Command::Start(args) => service::start(&args, options),
             Command::Stop(args) => service::stop(&args, options),
             Command::Restart(args) => service::restart(&args, "restart", IfStopped::Start, options),
             Command::TryRestart(args) => service::restart(&args, "try-restart", IfStopped::Leave, options),
+            Command::Deploy(args) => deploy::deploy(&args, options),
+            Command::Rollback(args) => deploy::rollback(&args, options),
             Command::Reload(args) | Command::ForceReload(args) => reload::reload(&args, options),
             Command::Settings(args) => reload::settings(&args, options),
             Command::Recover(args) => reload::recover(&args, options),
@@ -58,4 +64,22 @@ pub fn main() -> ExitCode {
             })
         }
     }
+}
+
+/// The commands that pipelines have forms of their own of.
+const OF_PIPELINES: [&str; 3] = ["deploy", "rollback", "check"];
+
+/// A form that a command does not have is refused where it was typed; one that a pipeline sets for all of them counts where
+/// there is such.
+fn has_form(command: &str, options: &ArgMatches) -> anyhow::Result<()> {
+    let typed = options.try_get_one::<FormWord>("output").ok().flatten();
+    let on_the_line = typed.is_some() && options.value_source("output") == Some(ValueSource::CommandLine);
+    let of_pipelines = typed.is_some_and(|word| word.report().is_some());
+    if on_the_line && of_pipelines && !OF_PIPELINES.contains(&command) {
+        anyhow::bail!(
+            "{command} is printed for people or as JSON; {} have other forms",
+            OF_PIPELINES.join(", ")
+        );
+    }
+    Ok(())
 }

@@ -9,7 +9,9 @@ use crate::core::stopping::Manner;
 use crate::driver::restart::IfStopped;
 use crate::driver::{restart, start, stop};
 
-use super::options::{Asked, LeaveArgs, ProofArgs, RestartArgs, StartArgs, StopArgs, Voice, Work};
+use super::options::{
+    Asked, LeaveArgs, MannerArgs, ProofArgs, RestartArgs, StartArgs, StopArgs, Voice, Work,
+};
 use super::reload::{progress, say};
 use super::settings::{self, Purpose, Settings};
 
@@ -81,12 +83,15 @@ fn asked(work: &Work, proof: &ProofArgs, leave: &LeaveArgs) -> Asked {
         target: work.target.clone(),
         past: work.past.clone(),
         turn: work.turn.clone(),
-        trial: proof.trial,
-        probe: proof.probe.clone(),
-        ready_timeout: proof.ready_timeout,
-        hard_stop_after: proof.hard_stop_after,
+        manner: MannerArgs {
+            trial: proof.trial,
+            probe: proof.probe.clone(),
+            ready_timeout: proof.ready_timeout,
+            hard_stop_after: proof.hard_stop_after,
+            extra: proof.extra.clone(),
+            ..MannerArgs::default()
+        },
         drain_timeout: leave.drain_timeout,
-        extra: proof.extra.clone(),
         ..Asked::default()
     }
 }

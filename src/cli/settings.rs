@@ -23,7 +23,7 @@ use crate::os::{files, state};
 use distribution::Distribution;
 pub(super) use place::{NoPlace, Purpose};
 
-use super::options::{Asked, Form, OnState, WayWord, probe};
+use super::options::{Asked, Form, FormWord, OnState, Report, WayWord, probe};
 
 /// How long `--wait` waits.
 const WAIT: Duration = Duration::from_secs(300);
@@ -31,6 +31,8 @@ const WAIT: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a hook may take: as long as a start may, and a bit more.
 const HOOK: Duration = Duration::from_secs(90);
+/// How many configurations are kept.
+const KEEP: u32 = 10;
 /// The name of no unit.
 const NO_UNIT: &str = "none";
 
@@ -62,8 +64,14 @@ pub(super) struct Settings {
     pub(super) drain_timeout: Option<Duration>,
     /// What a hook does.
     pub(super) hook: HookSettings,
+    /// How long a candidate is watched.
+    pub(super) probation: Duration,
+    /// How many configurations are kept.
+    pub(super) keep: u32,
     /// How results are printed.
     pub(super) output: Form,
+    /// What pipelines read, of the commands that have it.
+    pub(super) report: Option<Report>,
     /// Each value with its origin.
     pub(super) listed: Vec<Setting>,
     /// Why a command that works in the instance's directories would be refused, if it would be.
@@ -101,9 +109,10 @@ fn resolve_with(
 ) -> anyhow::Result<Settings> {
     let target = &args.target;
     let place = &target.place;
+    let manner = &args.manner;
     let (path, file) = (reading.file)(place.settings.as_deref())?;
     let mut list = Listing { matches, file: path, listed: Vec::new(), no_place: None };
-    argv::validate_extra(&args.extra).context("options for HAProxy")?;
+    argv::validate_extra(&manner.extra).context("options for HAProxy")?;
 
     let instance =
         list.pick("instance", place.instance.clone(), file.instance, || DEFAULT_INSTANCE.to_owned());
@@ -133,9 +142,9 @@ fn resolve_with(
     for (name, _) in running.into_iter().filter(|(_, unsaid)| *unsaid) {
         list.running(name);
     }
-    let output = list.pick("output", place.output, file.output, || Form::Human);
-    let way = list.pick("handover", args.handover, file.handover, || WayWord::Auto);
-    let dwell = list.optional("trial", args.trial, file.trial.map(|text| text.0));
+    let output = list.pick("output", place.output, file.output, || FormWord::Human);
+    let way = list.pick("handover", manner.handover, file.handover, || WayWord::Auto);
+    let dwell = list.optional("trial", manner.trial, file.trial.map(|text| text.0));
     list.unless(dwell.is_some(), "trial", "200ms in a trial, else 0s");
     let typed = matches.try_get_raw("probe").ok().flatten();
     let typed: Option<Vec<String>> =
@@ -144,15 +153,15 @@ fn resolve_with(
     let probes = list.pick("probe", typed, named, Vec::new);
     let probes: Vec<Probe> =
         probes.iter().map(|text| probe(text).map_err(anyhow::Error::msg)).collect::<anyhow::Result<_>>()?;
-    let settle = list.pick("settle", args.settle, file.settle.map(|text| text.0), || Duration::ZERO);
-    let ready = list.optional("ready-timeout", args.ready_timeout, file.ready_timeout.map(|text| text.0));
+    let settle = list.pick("settle", manner.settle, file.settle.map(|text| text.0), || Duration::ZERO);
+    let ready = list.optional("ready-timeout", manner.ready_timeout, file.ready_timeout.map(|text| text.0));
     list.unless(ready.is_some(), "ready-timeout", "60s to bind, 10s to answer");
     let wait = list.pick("wait", args.wait.then_some(true), file.wait, || false);
     let drain_timeout =
         list.optional("drain-timeout", args.drain_timeout, file.drain_timeout.map(|text| text.0));
     list.unless(drain_timeout.is_some(), "drain-timeout", "none");
     let hard_stop =
-        list.optional("hard-stop-after", args.hard_stop_after, file.hard_stop_after.map(|text| text.0));
+        list.optional("hard-stop-after", manner.hard_stop_after, file.hard_stop_after.map(|text| text.0));
     list.unless(hard_stop.is_some(), "hard-stop-after", "none");
     let patience =
         list.pick("lock-timeout", args.turn.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
@@ -169,10 +178,15 @@ fn resolve_with(
         Some(unit) if unit == NO_UNIT => Belongs::ToNone,
         Some(unit) => Belongs::To(unit),
     };
+    let care = &args.care;
+    let probation =
+        list.pick("probation", care.probation, file.probation.map(|text| text.0), || Duration::ZERO);
+    let keep = list.pick("keep", care.keep, file.keep.map(|number| number.0), || KEEP);
     let hook = HookSettings { on_backup, on_fault, on_stop, limit, belongs };
 
-    if !args.extra.is_empty() {
-        let words: Vec<String> = args.extra.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    if !manner.extra.is_empty() {
+        let words: Vec<String> =
+            manner.extra.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         list.add("options for HAProxy", words.shown(), "after --".to_owned());
     }
 
@@ -200,7 +214,7 @@ fn resolve_with(
         pidfile: Some(std::path::absolute(pidfile).context("pidfile")?),
         options,
         exported: distribution.exported(),
-        extra: args.extra.clone(),
+        extra: manner.extra.clone(),
         way: way.way(),
         dwell,
         probes,
@@ -211,7 +225,17 @@ fn resolve_with(
         limits,
         on_drain: None,
     };
-    Ok(Settings { request, drain_timeout, hook, output, listed: list.listed, no_place: list.no_place })
+    Ok(Settings {
+        request,
+        drain_timeout,
+        hook,
+        probation,
+        keep,
+        output: output.form(),
+        report: output.report(),
+        listed: list.listed,
+        no_place: list.no_place,
+    })
 }
 
 /// A program is a path, or a name that is looked up.
@@ -337,13 +361,19 @@ impl Shown for Duration {
     }
 }
 
+impl Shown for u32 {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Shown for bool {
     fn shown(&self) -> String {
         self.to_string()
     }
 }
 
-impl Shown for Form {
+impl Shown for FormWord {
     fn shown(&self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }

@@ -11,7 +11,8 @@ use super::outcome::Outcome;
 pub const SCHEMA: &str = "hareload.handover/1";
 
 /// The commands that give an [`Account`]. `force-reload` is a `reload`.
-pub const COMMANDS: [&str; 7] = ["start", "stop", "restart", "try-restart", "reload", "recover", "notify"];
+pub const COMMANDS: [&str; 9] =
+    ["start", "stop", "restart", "try-restart", "reload", "recover", "notify", "deploy", "rollback"];
 
 /// A generation, as reports name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

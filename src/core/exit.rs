@@ -31,8 +31,11 @@ pub const STILL_DRAINING: u8 = 153;
 /// The new one serves although it failed its proof: the old one is gone or did not come back.
 pub const UNPROVEN: u8 = 154;
 
+/// A deploy was refused: what is in place is not what was expected.
+pub const STALE: u8 = 155;
+
 /// Every code with its name and its meaning, for the documentation and for tests.
-pub const ALL: [(u8, &str, &str); 13] = [
+pub const ALL: [(u8, &str, &str); 14] = [
     (DONE, "done", "done as asked"),
     (
         INTERNAL,
@@ -50,7 +53,23 @@ pub const ALL: [(u8, &str, &str); 13] = [
     (BUSY, "busy", "another handover holds the lock; nothing was touched"),
     (STILL_DRAINING, "still-draining", "reloaded, but the old one has not left in time"),
     (UNPROVEN, "unproven", "the new one serves unproven: the old one is gone or did not come back"),
+    (STALE, "stale", "the configuration in place is not the expected one; nothing was touched"),
 ];
+
+/// The code of a refusal.
+#[must_use]
+pub fn of_refusal(refusal: Refusal) -> u8 {
+    match refusal {
+        Refusal::Usage => USAGE,
+        Refusal::Unsupported => UNSUPPORTED,
+        Refusal::Privilege => PRIVILEGE,
+        Refusal::NotInstalled => NOT_INSTALLED,
+        Refusal::Configuration => CONFIGURATION,
+        Refusal::NotRunning => NOT_RUNNING,
+        Refusal::Busy => BUSY,
+        Refusal::Internal => INTERNAL,
+    }
+}
 
 /// The codes of `status`, which are LSB's own. 2 (dead, and a lock file is there) is not used: hareload's lock file stays.
 pub mod status {
@@ -115,16 +134,7 @@ impl Outcome {
             Verdict::RolledBack => ROLLED_BACK,
             Verdict::Unproven => UNPROVEN,
             Verdict::Nobody => NOBODY,
-            Verdict::Refused(refusal, _) => match refusal {
-                Refusal::Usage => USAGE,
-                Refusal::Unsupported => UNSUPPORTED,
-                Refusal::Privilege => PRIVILEGE,
-                Refusal::NotInstalled => NOT_INSTALLED,
-                Refusal::Configuration => CONFIGURATION,
-                Refusal::NotRunning => NOT_RUNNING,
-                Refusal::Busy => BUSY,
-                Refusal::Internal => INTERNAL,
-            },
+            Verdict::Refused(refusal, _) => of_refusal(*refusal),
         }
     }
 

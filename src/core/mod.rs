@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod action;
+pub mod deployment;
 pub mod exit;
 mod finishing;
 pub mod input;

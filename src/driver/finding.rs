@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::core::deployment::Remark;
 use crate::haproxy::alerts::sanitise;
 use crate::haproxy::config::{Place, Presence};
 use crate::haproxy::secrets::{redact, redact_about};
@@ -42,6 +43,26 @@ pub struct Finding {
     pub cause: String,
     /// What to do about it.
     pub mend: Option<String>,
+}
+
+impl From<&Finding> for Remark {
+    fn from(finding: &Finding) -> Remark {
+        let level = match finding.level {
+            Level::Error => "error",
+            Level::Warning => "warning",
+            Level::Note => "note",
+        };
+        Remark {
+            level: level.to_owned(),
+            code: finding.code.to_owned(),
+            message: finding.message.clone(),
+            file: finding.file.clone(),
+            line: finding.line,
+            text: finding.text.clone(),
+            cause: finding.cause.clone(),
+            mend: finding.mend.clone(),
+        }
+    }
 }
 
 impl Finding {

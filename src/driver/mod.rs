@@ -7,12 +7,13 @@
 
 mod attempt;
 pub mod check;
+pub mod deploy;
 pub mod doctor;
 pub mod drain;
 mod expected;
 mod failure;
 pub mod find;
-mod finding;
+pub mod finding;
 mod handover;
 pub mod healthy;
 mod held;

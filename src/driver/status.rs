@@ -14,6 +14,7 @@ use crate::core::exit;
 use crate::core::input::Refusal;
 use crate::os::state::{StateDir, StateError};
 
+use super::deploy::kept::{Configuration, Store};
 use super::find::{self, Found, Old};
 use super::held::Held;
 use super::intention::Intention;
@@ -96,6 +97,28 @@ pub struct Row {
     pub changed: Option<Vec<Change>>,
 }
 
+/// The configuration that was deployed last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Deployed {
+    /// The number under which it is kept.
+    pub number: u64,
+    /// When it was kept.
+    pub at: jiff::Timestamp,
+    /// Who deployed it.
+    pub by: String,
+    /// SHA-256 of the contents of its configuration files, one after the other.
+    pub hash: Option<String>,
+    /// Its files that somebody has changed since.
+    pub drift: Vec<Change>,
+}
+
+impl Deployed {
+    fn of(kept: Configuration) -> Deployed {
+        let drift = kept.changes();
+        Deployed { number: kept.number, at: kept.at, by: kept.by, hash: kept.hash, drift }
+    }
+}
+
 /// What is true.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -113,6 +136,8 @@ pub struct Status {
     pub generations: Vec<Row>,
     /// The last handover.
     pub last: Option<Account>,
+    /// The configuration that was deployed last, or gone back to; `None` if none was, or it may not be looked at.
+    pub deployed: Option<Deployed>,
     /// What a reload would do now, with the way that it would try first.
     pub next: Option<Intention>,
     /// What else is worth knowing.
@@ -198,6 +223,7 @@ impl Looker {
             why: None,
             generations: Vec::new(),
             last: None,
+            deployed: Store::of(&request.history_dir).in_place().map(Deployed::of),
             next: None,
             notes: Vec::new(),
             hidden: Vec::new(),

@@ -33,6 +33,7 @@ pub fn stop(request: &Request, manner: Manner) -> Account {
         let account = held.in_runtime(async |interrupts| {
             recover::leftovers(request, &held.records, &held.timeline, interrupts).await;
             held.records.end_restart();
+            held.abandon_deploy();
             held.stop(manner, interrupts).await
         });
         held::remember(request, account)

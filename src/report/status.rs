@@ -57,6 +57,17 @@ pub fn human(status: &Status) -> String {
     if let Some(last) = &status.last {
         let _ = write!(text, "\nlast: {}", human::record(last));
     }
+    if let Some(deployed) = &status.deployed {
+        let hash = deployed
+            .hash
+            .as_deref()
+            .map_or_else(String::new, |hash| format!(" ({})", hash.chars().take(HASH).collect::<String>()));
+        let at = deployed.at.strftime("%Y-%m-%d %H:%M:%SZ");
+        let _ = write!(text, "\ndeployed: configuration {}{hash} by {}, {at}", deployed.number, deployed.by);
+        for change in deployed.drift.iter().take(MOST_NAMED) {
+            let _ = write!(text, "\ndrift: {} {} since it was deployed", change.path, drifted(change.how));
+        }
+    }
     if let Some(next) = &status.next {
         let _ = write!(text, "\nnext: {}", next.haproxy);
         for config in &next.configs {
@@ -73,6 +84,15 @@ pub fn human(status: &Status) -> String {
         let _ = write!(text, "\nnot shown: {hidden}");
     }
     text
+}
+
+fn drifted(how: How) -> &'static str {
+    match how {
+        How::Changed => "was changed",
+        How::Gone => "was removed",
+        How::Appeared => "was added",
+        How::Hidden => "was hidden",
+    }
 }
 
 fn headline(status: &Status) -> String {
@@ -158,6 +178,7 @@ mod tests {
             why: None,
             generations,
             last: None,
+            deployed: None,
             next: None,
             notes: vec!["a note".to_owned()],
             hidden: Vec::new(),

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use hareload::core::account::{Account, Moment, Named, SCHEMA};
+use hareload::core::deployment::{self, Changed, Deed, Deployment, Fate, Remark};
+use hareload::core::input::Refusal;
 use hareload::core::outcome::{Cause, Outcome, Rest, Tried, Verdict};
 use hareload::core::plan::Way;
 use hareload::driver::check::{Checked, Finding, Level};
 use hareload::driver::doctor::{Area, CODES, Diagnosis, Examination};
 use hareload::driver::intention::{Intended, Intention};
 use hareload::driver::readings::{Change, How};
-use hareload::driver::status::{Role, Row, Standing, Status};
+use hareload::driver::status::{Deployed, Role, Row, Standing, Status};
 use hareload::haproxy::bugs;
 use hareload::report::{findings, json};
 use serde_json::Value;
@@ -169,6 +171,13 @@ fn every_name_of_a_status_is_listed() {
         why: Some("text".to_owned()),
         generations: vec![row],
         last: None,
+        deployed: Some(Deployed {
+            number: 1,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            by: "text".to_owned(),
+            hash: Some("text".to_owned()),
+            drift: vec![Change { path: "text".to_owned(), how: How::Gone }],
+        }),
         next: None,
         notes: vec!["text".to_owned()],
         hidden: vec!["text".to_owned()],
@@ -203,6 +212,67 @@ fn every_name_of_an_account_is_listed() {
     let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     assert_eq!(listed, known);
     assert!(document("docs/json.md").contains(&format!("`{SCHEMA}`")));
+}
+
+/// A deploy in which nothing is empty, but for the handovers, which have a form of their own.
+fn deployed() -> Deployment {
+    let changed = Changed {
+        path: "text".to_owned(),
+        origin: "text".to_owned(),
+        deed: Deed::Changed,
+        before: some(),
+        after: some(),
+        diff: some(),
+    };
+    Deployment {
+        schema: deployment::SCHEMA.to_owned(),
+        command: "deploy".to_owned(),
+        instance: "haproxy".to_owned(),
+        began: jiff::Timestamp::UNIX_EPOCH,
+        took_us: 1,
+        exit_code: 0,
+        fate: Fate::Deployed,
+        serving: None,
+        configs: vec!["text".to_owned()],
+        hash_before: some(),
+        hash_after: some(),
+        files: vec![changed],
+        findings: vec![Remark::from(&finding("chroot-missing"))],
+        previous: Some(1),
+        kept: Some(2),
+        handover: None,
+        undo: None,
+        watched_us: 1,
+        notes: vec!["text".to_owned()],
+        interrupted: Some(15),
+    }
+}
+
+#[test]
+fn every_name_of_a_deploy_is_listed() {
+    let mut known = BTreeSet::new();
+    names(&serde_json::to_value(deployed()).expect("a deploy is JSON"), "", &mut known);
+    let text = document("docs/json.md");
+    let rows = table(&text, "## hareload.deploy/1");
+    let listed: BTreeSet<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(listed, known);
+    let mut said = BTreeSet::new();
+    let why = || "why".to_owned();
+    let fates = [
+        Fate::Deployed,
+        Fate::Unchanged,
+        Fate::Foretold,
+        Fate::Refused(Refusal::Usage, why()),
+        Fate::Stale(why()),
+        Fate::Undone(why()),
+        Fate::Stuck(why()),
+        Fate::Nobody(why()),
+    ];
+    words(&serde_json::to_value(fates).expect("JSON"), &mut said);
+    words(&serde_json::to_value([Deed::Added, Deed::Changed, Deed::Removed]).expect("JSON"), &mut said);
+    said.remove("why");
+    said.remove("usage");
+    said.iter().for_each(|word| assert!(text.contains(&format!("`{word}`")), "{word} is not explained"));
 }
 
 #[test]

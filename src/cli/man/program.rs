@@ -31,7 +31,7 @@ const STEPS: [&str; 9] = [
 ];
 
 /// What is typed, and what for.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 12] = [
     ("See what a reload would do; nothing is touched:", "hareload reload --dry-run"),
     ("Reload the HAProxy that /run/haproxy.pid names:", "hareload reload"),
     (
@@ -42,6 +42,15 @@ const EXAMPLES: [(&str, &str); 9] = [
         "Only if it answers 200, and wait until the old one has left:",
         "hareload reload --probe http://127.0.0.1:80/health=200 --wait",
     ),
+    (
+        "See what a new configuration would change; it is checked where it will live, and nothing is touched:",
+        "hareload deploy haproxy.cfg --dry-run",
+    ),
+    (
+        "Deploy it, and go back if it does not do well for half a minute:",
+        "hareload deploy haproxy.cfg --probation 30s --probe http://127.0.0.1:80/health=200",
+    ),
+    ("Go back to the configuration before:", "hareload rollback"),
     ("With more options for HAProxy:", "hareload reload -- -m 512"),
     (
         "Look for what would keep a configuration from being started:",
@@ -91,6 +100,14 @@ pub(super) fn page() -> Page {
     page.paragraph(
         "A `start` is the same without an old one. A `stop` tells every generation of the instance to finish its \
          connections and leave, and cuts them when `--drain-timeout` is over.",
+    );
+    page.heading("DEPLOY");
+    page.text(
+        "`hareload deploy` reads the candidate, checks it where it will live without anybody noticing, keeps what is in place \
+         with all that it refers to, puts the candidate in place, and hands over to it. With `--probation` it is watched then. \
+         If anything fails, or hareload is killed, what was in place is put back, and if need be there is a handover back: the \
+         configuration on the disk is always the one that runs. `hareload rollback` does the same with a configuration that \
+         was kept.",
     );
     signals(&mut page);
     exit_status(&mut page);

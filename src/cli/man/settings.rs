@@ -71,6 +71,7 @@ fn kind(taken: &Taken) -> String {
     let one = match names.first().map(|name| name.as_str()) {
         Some("FILE" | "DIR" | "BIN") => "path",
         Some("DURATION") => "duration",
+        Some("N") => "number",
         _ => "string",
     };
     match taken.option.get_action() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Form, duration};
+use super::{FormWord, duration};
 
 /// Which instance, and how results are printed.
 #[derive(Clone, Debug, Default, Args)]
@@ -18,7 +18,7 @@ pub struct Place {
     pub settings: Option<PathBuf>,
     /// How the result is printed [default: human]
     #[arg(long, value_name = "FORM", env = "HARELOAD_OUTPUT")]
-    pub output: Option<Form>,
+    pub output: Option<FormWord>,
 }
 
 /// What one hareload leaves to the next.

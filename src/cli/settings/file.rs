@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use toml::Table;
 
-use crate::cli::options::{Form, OnState, WayWord, duration, probe};
+use crate::cli::options::{FormWord, OnState, WayWord, duration, probe};
 use crate::cli::output;
 use crate::os::files::{self, FileError};
 
@@ -20,7 +20,7 @@ pub(in crate::cli) const PATH: &str = "/etc/hareload/hareload.toml";
 const MAX_BYTES: usize = 1 << 20;
 
 /// Every key with a value that it can have.
-pub(in crate::cli) const EXAMPLES: [(&str, &str); 22] = [
+pub(in crate::cli) const EXAMPLES: [(&str, &str); 24] = [
     ("config", r#"["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d"]"#),
     ("pidfile", r#""/run/haproxy.pid""#),
     ("haproxy", r#""/usr/sbin/haproxy""#),
@@ -43,6 +43,8 @@ pub(in crate::cli) const EXAMPLES: [(&str, &str); 22] = [
     ("on-stop", r#""leave""#),
     ("hook-timeout", r#""90s""#),
     ("unit", r#""haproxy.service""#),
+    ("probation", r#""30s""#),
+    ("keep", "10"),
 ];
 
 /// The settings file. What it does not know is an error: a typo must not be a default.
@@ -57,7 +59,7 @@ pub(super) struct File {
     pub(super) history_dir: Option<PathBuf>,
     pub(super) defaults_file: Option<PathBuf>,
     pub(super) lock_timeout: Option<Text>,
-    pub(super) output: Option<Form>,
+    pub(super) output: Option<FormWord>,
     pub(super) handover: Option<WayWord>,
     pub(super) trial: Option<Text>,
     pub(super) probe: Vec<ProbeText>,
@@ -71,6 +73,24 @@ pub(super) struct File {
     pub(super) on_stop: Option<OnState>,
     pub(super) hook_timeout: Option<Text>,
     pub(super) unit: Option<String>,
+    pub(super) probation: Option<Text>,
+    pub(super) keep: Option<Count>,
+}
+
+/// How many, from one to a thousand.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "u32")]
+pub(super) struct Count(pub(super) u32);
+
+impl TryFrom<u32> for Count {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Count, String> {
+        (1..=1000)
+            .contains(&number)
+            .then_some(Count(number))
+            .ok_or_else(|| format!("{number} is not in 1..=1000"))
+    }
 }
 
 /// A duration in the settings file.
@@ -177,6 +197,8 @@ mod tests {
             on_stop: Some(_),
             hook_timeout: Some(_),
             unit: Some(_),
+            probation: Some(_),
+            keep: Some(_),
         } = toml::from_str(&text).unwrap()
         else {
             panic!("a key without an example: {text}");

@@ -1,0 +1,416 @@
+//! `deploy` and `rollback`: a configuration and the process that runs it are one transaction.
+//!
+//! A candidate is checked where it will live, put in place, handed over to, watched, and kept; or file and process are as they
+//! were. Called by the command line. In order: [`candidate`] (what is handed over), `place` (where it goes), `examining` (the
+//! check, in a rehearsal), [`kept`] (what can be gone back to), `transaction` (what is written down), `conduct` (the deed),
+//! `probation`, `unfinished` (after a crash).
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::core::account::Account;
+use crate::core::deployment::{Deployment, Fate, SCHEMA};
+use crate::core::input::Refusal;
+use crate::core::outcome::Verdict;
+use crate::os::clock;
+use crate::os::state::StateDir;
+
+use super::expected;
+use super::find::Old;
+use super::held::{self, Held, under_lock};
+use super::inheritance;
+use super::readings::Readings;
+use super::request::{Refused, Request};
+
+pub mod candidate;
+mod conduct;
+mod examining;
+pub mod kept;
+mod place;
+mod probation;
+mod transaction;
+mod unfinished;
+
+use candidate::Candidate;
+use examining::{Examined, Rehearsing};
+use kept::{Configuration, Store};
+use place::{Manner, Plan, Wanted};
+
+/// Characters of a hash that are enough to name it.
+const SHORTEST_HASH: usize = 12;
+
+/// What is to be put in place.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// What a pipeline hands over.
+    Candidate(Candidate),
+    /// A kept configuration: this one, or the last good one that is not in place.
+    Kept(Option<u64>),
+}
+
+/// What a deploy is asked to do, beyond its handover.
+#[derive(Clone, Debug)]
+pub struct Deploy {
+    /// What is to be put in place.
+    pub source: Source,
+    /// How long the candidate is watched before it counts as deployed.
+    pub probation: Duration,
+    /// Do nothing if nothing has changed of what HAProxy reads.
+    pub if_changed: bool,
+    /// The hash of the configuration that is expected to be in place, or its beginning.
+    pub expected: Option<String>,
+    /// Only say what would be done.
+    pub foretell: bool,
+    /// How many configurations are kept.
+    pub keep: usize,
+    /// Who deploys.
+    pub by: String,
+}
+
+impl Deploy {
+    fn command(&self) -> &'static str {
+        match self.source {
+            Source::Candidate(_) => "deploy",
+            Source::Kept(_) => "rollback",
+        }
+    }
+}
+
+/// The difference of a file, as it is to be shown: its name, what it held and what it is to hold.
+pub type Shown<'a> = &'a dyn Fn(&str, Option<&[u8]>, Option<&[u8]>) -> String;
+
+/// Deploys. Must be called from a process that has one thread only. `shown` makes the diffs, if they are wanted.
+pub fn deploy(request: &Request, deploy: &Deploy, shown: Option<Shown<'_>>) -> Deployment {
+    // Others are handed over to the drain of the old one, which a deploy does not wait for.
+    let request = Request { drain: crate::core::plan::Drain::Return, ..request.clone() };
+    let command = deploy.command();
+    if deploy.foretell {
+        return foretell(&request, deploy, shown);
+    }
+    under_lock(command, &request, |held| Deploying { held, deploy, shown }.run())
+        .unwrap_or_else(|refused| blank(&request, command, refused.began, fate_of(&refused)))
+}
+
+/// A deploy that could not begin.
+#[must_use]
+pub fn refused(request: &Request, command: &str, refused: Refused) -> Deployment {
+    blank(request, command, clock::wall(), Fate::Refused(refused.kind, refused.why))
+}
+
+/// What a deploy would do; nothing is touched, and the lock is not taken.
+fn foretell(request: &Request, deploy: &Deploy, shown: Option<Shown<'_>>) -> Deployment {
+    let command = deploy.command();
+    let began = clock::wall();
+    let refused = |kind, why: String| blank(request, command, began, Fate::Refused(kind, why));
+    let scratch = match tempfile::tempdir() {
+        Ok(scratch) => scratch,
+        Err(error) => return refused(Refusal::Internal, format!("temporary directory: {error}")),
+    };
+    let directory = if request.state_dir.exists() { &request.state_dir } else { scratch.path() };
+    let state = match StateDir::open(directory) {
+        Ok(state) => state,
+        Err(error) => {
+            let why = held::state_refused(&error);
+            return refused(why.kind, why.why);
+        }
+    };
+    let held = Held::of(command, request, &state);
+    Deploying { held: &held, deploy, shown }.run()
+}
+
+/// Why a command that could not begin could not.
+fn fate_of(refused: &Account) -> Fate {
+    match &refused.outcome.verdict {
+        Verdict::Refused(kind, why) => Fate::Refused(*kind, why.clone()),
+        other => Fate::Refused(Refusal::Internal, format!("{other:?}")),
+    }
+}
+
+fn blank(request: &Request, command: &str, began: jiff::Timestamp, fate: Fate) -> Deployment {
+    Deployment {
+        schema: SCHEMA.to_owned(),
+        command: command.to_owned(),
+        instance: request.instance.clone(),
+        began,
+        took_us: 0,
+        exit_code: fate.exit_code(),
+        fate,
+        serving: None,
+        configs: request.configs.iter().map(|path| path.display().to_string()).collect(),
+        hash_before: None,
+        hash_after: None,
+        files: Vec::new(),
+        findings: Vec::new(),
+        previous: None,
+        kept: None,
+        handover: None,
+        undo: None,
+        watched_us: 0,
+        notes: Vec::new(),
+        interrupted: None,
+    }
+}
+
+/// A deploy under the lock.
+struct Deploying<'a> {
+    held: &'a Held<'a>,
+    deploy: &'a Deploy,
+    shown: Option<Shown<'a>>,
+}
+
+/// What is known before anything is touched.
+struct Opened {
+    old: Old,
+    recovered: Option<Account>,
+    configs: Vec<PathBuf>,
+    plan: Plan,
+    readings: Readings,
+    /// Whether the one that serves runs what is in place.
+    runs: bool,
+    /// The kept configuration that is gone back to.
+    kept: Option<u64>,
+}
+
+impl Deploying<'_> {
+    fn run(&self) -> Deployment {
+        let mut deployment = blank(self.held.request, self.held.command, self.held.began, Fate::Deployed);
+        if let Err(refused) = self.go(&mut deployment) {
+            deployment.fate = Fate::Refused(refused.kind, refused.why);
+        }
+        deployment.exit_code = deployment.fate.exit_code();
+        deployment.took_us = u64::try_from(self.held.timeline.now().as_micros()).unwrap_or(u64::MAX);
+        deployment
+    }
+
+    fn go(&self, deployment: &mut Deployment) -> Result<(), Refused> {
+        let opened = self.open()?;
+        deployment.serving = Some(opened.old.named());
+        deployment.configs = opened.configs.iter().map(|path| path.display().to_string()).collect();
+        deployment.hash_before = Some(opened.readings.config.clone());
+        deployment.hash_after.clone_from(&deployment.hash_before);
+        deployment.files = opened.plan.changes.iter().map(|change| self.described(change)).collect();
+        deployment.notes.extend(opened.old.remarks.iter().cloned());
+        if let Some(expected) = &self.deploy.expected
+            && !is_hash(expected, &opened.readings.config)
+        {
+            deployment.fate = Fate::Stale(format!(
+                "the configuration in place has the hash {}, and {expected} was expected: somebody else has changed it; look \
+                 at it, and deploy again on top of it",
+                opened.readings.config
+            ));
+            return Ok(());
+        }
+        if self.deploy.if_changed && self.is_unchanged(&opened) {
+            deployment.fate = Fate::Unchanged;
+            return Ok(());
+        }
+        let request = Request { configs: opened.configs.clone(), ..self.held.request.clone() };
+        let rehearsing = Rehearsing::start(&request, &opened.plan, workdir(&opened.old).as_deref());
+        if self.deploy.foretell {
+            return self.foretell(rehearsing, deployment);
+        }
+        let held = Held { request: &request, ..self.held.clone() };
+        let conducting = conduct::Conducting { held: &held, deploy: self.deploy };
+        held.within(async |interrupts| conducting.conduct(opened, rehearsing, deployment, interrupts).await)
+    }
+
+    /// Who serves, and what would change. What a hareload that died has left is recovered first.
+    fn open(&self) -> Result<Opened, Refused> {
+        let held = self.held;
+        let (old, recovered) = held.within(async |interrupts| {
+            if self.deploy.foretell {
+                return Ok((super::find::find(held.request, &held.records)?.old()?, None));
+            }
+            let recovered = held.leftovers(interrupts).await;
+            Ok((held.listening().await?, recovered))
+        })?;
+        old.processes.iter().try_for_each(|process| super::reload::may_be_told(process))?;
+        let configs = held.config_paths(&old)?;
+        let (wanted, pruned, kept) = match &self.deploy.source {
+            Source::Candidate(candidate) => {
+                let (wanted, pruned) = place::assign(candidate.clone(), &configs)?;
+                (wanted, pruned, None)
+            }
+            Source::Kept(number) => {
+                let (wanted, pruned, number) = self.kept(*number, &configs)?;
+                (wanted, pruned, Some(number))
+            }
+        };
+        let plan = Plan::make(wanted, &pruned)?;
+        let readings = readings_of(&configs, &old, held.request);
+        let runs = self.runs_what_is_in_place(&old);
+        Ok(Opened { old, recovered, configs, plan, readings, runs, kept })
+    }
+
+    /// The files of a kept configuration.
+    fn kept(
+        &self,
+        number: Option<u64>,
+        configs: &[PathBuf],
+    ) -> Result<(Vec<Wanted>, Vec<PathBuf>, u64), Refused> {
+        let store = Store::of(&self.held.request.history_dir);
+        let refuse = |why: String| Err(Refused::new(Refusal::Usage, why));
+        let (configuration, wanted) = match number {
+            Some(number) => {
+                let Some(configuration) = store.get(number) else {
+                    return refuse(format!(
+                        "no configuration is kept under {number}; see `hareload history --configurations`"
+                    ));
+                };
+                if !configuration.is_good() {
+                    return refuse(format!(
+                        "configuration {number} is kept because it failed ({}); what is in it can be deployed from {}",
+                        configuration.why.as_deref().unwrap_or("the cause is not known"),
+                        store.place(number).display()
+                    ));
+                }
+                let wanted = wanted(&store, &configuration)?;
+                (configuration, wanted)
+            }
+            None => self.last_good(&store)?,
+        };
+        if configuration.configs != configs {
+            let given = |configs: &[PathBuf]| {
+                configs.iter().map(|path| format!("-f {}", path.display())).collect::<Vec<_>>().join(" ")
+            };
+            return refuse(format!(
+                "configuration {} was kept of {}, and HAProxy is given {} now; name the former with --config",
+                configuration.number,
+                given(&configuration.configs),
+                given(configs)
+            ));
+        }
+        let pruned = configs.iter().filter(|config| config.is_dir()).cloned().collect();
+        Ok((wanted, pruned, configuration.number))
+    }
+
+    /// The last good configuration before the one in place; where somebody has changed that, the last of all.
+    fn last_good(&self, store: &Store) -> Result<(Configuration, Vec<Wanted>), Refused> {
+        let untouched = |one: &Configuration| one.changes().is_empty();
+        let newest = store.in_place().filter(untouched).map_or(u64::MAX, |one| one.number);
+        for configuration in store.all().into_iter().rev().filter(Configuration::is_good) {
+            if configuration.number < newest && !configuration.changes().is_empty() {
+                let wanted = wanted(store, &configuration)?;
+                return Ok((configuration, wanted));
+            }
+        }
+        Err(Refused::new(
+            Refusal::Usage,
+            "no good configuration is kept that is older than the one in place; `hareload history --configurations` lists \
+             those that are, and --to names one",
+        ))
+    }
+
+    /// Whether nobody has changed what is in place since the one that serves has read it, as far as that can be told.
+    fn runs_what_is_in_place(&self, old: &Old) -> bool {
+        match old.number.and_then(|number| self.held.records.readings(number)) {
+            Some(read) => read.changes().is_empty(),
+            None => {
+                let mut processes = old.processes.iter();
+                processes.all(|process| expected::of(self.held.request, process).younger.is_none())
+            }
+        }
+    }
+
+    /// Whether nothing differs: neither the candidate from what is in place, nor that from what the one that serves has read.
+    fn is_unchanged(&self, opened: &Opened) -> bool {
+        let read = opened.old.number.and_then(|number| self.held.records.readings(number));
+        opened.plan.is_empty()
+            && opened.recovered.is_none()
+            && read.is_some_and(|read| read.left_out == 0 && read.changes().is_empty())
+    }
+
+    fn described(&self, change: &place::Change) -> crate::core::deployment::Changed {
+        let mut described = change.described();
+        described.diff = self.shown.map(|shown| {
+            let side =
+                |content: &Option<place::Content>| content.as_ref().map(|content| content.bytes.clone());
+            shown(&described.path, side(&change.before).as_deref(), side(&change.after).as_deref())
+        });
+        described
+    }
+
+    fn foretell(&self, rehearsing: Rehearsing, deployment: &mut Deployment) -> Result<(), Refused> {
+        let examined = self.held.within(async |_| rehearsing.result().await)?;
+        match examined {
+            Examined::Passed { findings, hash } => {
+                deployment.findings = findings;
+                deployment.hash_after = Some(hash);
+                deployment.fate = Fate::Foretold;
+            }
+            Examined::Failed { findings, why } => {
+                deployment.findings = findings;
+                deployment.fate = Fate::Refused(Refusal::Configuration, why);
+            }
+            Examined::Refused { kind, why } => deployment.fate = Fate::Refused(kind, why),
+            Examined::Unavailable(why) => {
+                deployment.fate = Fate::Foretold;
+                deployment.hash_after = None;
+                deployment.notes.push(format!(
+                    "it was not checked: that needs file systems of its own, which can't be had here ({why}); a deploy checks \
+                     it once it is in place, and puts everything back if it is not valid"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that a kept configuration brings back.
+fn wanted(store: &Store, configuration: &Configuration) -> Result<Vec<Wanted>, Refused> {
+    let of_file = |file: &kept::KeptFile| {
+        let content = store.content(configuration.number, file).map_err(|why| {
+            Refused::new(Refusal::Internal, format!("configuration {}: {why}", configuration.number))
+        })?;
+        Ok(Wanted {
+            path: file.path.clone(),
+            origin: file.path.display().to_string(),
+            bytes: content.bytes,
+            manner: Manner::Exactly(content.attributes),
+        })
+    };
+    configuration.files.iter().map(of_file).collect()
+}
+
+/// Whether this is the hash, or its beginning.
+fn is_hash(expected: &str, hash: &str) -> bool {
+    let expected = expected.trim().to_ascii_lowercase();
+    expected.len() >= SHORTEST_HASH && hash.starts_with(&expected)
+}
+
+/// What a HAProxy would read that is started now in the place of this one.
+fn readings_of(configs: &[PathBuf], old: &Old, request: &Request) -> Readings {
+    let inherited = inheritance::with(old.inherited(), &request.exported);
+    Readings::take(configs, workdir(old).as_deref(), inheritance::environment(&inherited))
+}
+
+/// Where relative paths begin.
+fn workdir(old: &Old) -> Option<PathBuf> {
+    let workdir = old.command.workdir.as_ref().map(PathBuf::from);
+    workdir.filter(|path| path.is_absolute()).or_else(|| old.cwd.clone())
+}
+
+/// The configurations that are kept of an instance, the oldest first.
+///
+/// # Errors
+/// What the kernel said, where they may not be looked at.
+pub fn kept_of(history_dir: &Path) -> std::io::Result<Vec<Configuration>> {
+    match std::fs::read_dir(history_dir.join("configurations")) {
+        Ok(_) => Ok(Store::of(history_dir).all()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_named_by_enough_of_it() {
+        let hash = "0123456789abcdef";
+        assert!(is_hash("0123456789ABCDEF\n", hash) && is_hash("0123456789ab", hash));
+        assert!(!is_hash("0123456789a", hash) && !is_hash("1123456789ab", hash) && !is_hash("", hash));
+    }
+}

@@ -1,0 +1,352 @@
+//! A candidate: the files that a pipeline hands over, read whole before anything else is done.
+//!
+//! Reads files, directories and a stream; changes nothing. Called by [`super`], and by the command line.
+
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::{Component, Path, PathBuf};
+
+use crate::core::input::Refusal;
+use crate::driver::request::Refused;
+use crate::os::files::{self, FileError};
+
+/// The largest configuration file; one of 10,000 backends has some 5 MB.
+pub(super) const LARGEST_CONFIG: usize = 32 << 20;
+
+/// The largest of any other file: maps are large.
+const LARGEST_FILE: usize = 256 << 20;
+
+/// How much all of a candidate may be: it is kept in memory until it is in place.
+const LARGEST: usize = 512 << 20;
+
+/// How many files a candidate may have, as many as are compared with what was read.
+const MOST_FILES: usize = 20_000;
+
+/// How deep directories may lie in each other.
+const DEEPEST: usize = 16;
+
+/// Permissions of a file of which nothing better is known: of a stream, say.
+const USUAL_MODE: u32 = 0o644;
+
+/// Permissions that a new file may have: nobody but its owner writes to it, and it is not run.
+const ALLOWED_MODE: u32 = 0o644;
+
+/// What stands for the standard input.
+pub const STREAM: &str = "-";
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its path below the candidate; of a file that was named by itself, its name.
+    pub name: PathBuf,
+    /// Where it was read, as the caller calls it.
+    pub origin: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+    /// Its permissions, if it is new where it goes.
+    pub mode: u32,
+}
+
+/// What a pipeline hands over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// Files that were named by themselves.
+    Files(Vec<Piece>),
+    /// A directory with all that is in it, or an archive.
+    Tree(Vec<Piece>),
+}
+
+impl Candidate {
+    /// Reads it: one file, several, a directory, or `-`, an archive (tar) or a file on the standard input.
+    ///
+    /// # Errors
+    /// [`Refused`] if something of it can't be read, is too large, changes meanwhile or would lead out of it.
+    pub fn read(paths: &[PathBuf], stream: &mut dyn Read) -> Result<Candidate, Refused> {
+        match paths {
+            [only] if only.as_os_str() == STREAM => of_stream(stream),
+            [only] if only.is_dir() => {
+                let mut reading = Reading { base: only, pieces: Vec::new(), left: LARGEST };
+                reading.directory(Path::new(""), 0)?;
+                whole(reading.pieces, &only.display().to_string())
+            }
+            several => {
+                let mut left = LARGEST;
+                let pieces = several.iter().map(|path| of_file(path, &mut left));
+                Ok(Candidate::Files(pieces.collect::<Result<_, _>>()?))
+            }
+        }
+    }
+}
+
+fn refuse(what: &str) -> Refused {
+    Refused::new(Refusal::Usage, format!("candidate {what}"))
+}
+
+/// One that holds nothing was not meant.
+fn whole(pieces: Vec<Piece>, what: &str) -> Result<Candidate, Refused> {
+    if pieces.is_empty() {
+        return Err(refuse(&format!(
+            "{what}: there is no file in it (those that begin with a dot do not count)"
+        )));
+    }
+    Ok(Candidate::Tree(pieces))
+}
+
+fn of_file(path: &Path, left: &mut usize) -> Result<Piece, Refused> {
+    if path.is_dir() {
+        return Err(refuse(&format!(
+            "{}: it is a directory; name one directory alone, or files alone",
+            path.display()
+        )));
+    }
+    let name = path.file_name().ok_or_else(|| refuse(&format!("{}: it has no name", path.display())))?;
+    read(path, PathBuf::from(name), LARGEST_CONFIG, left)
+}
+
+fn read(path: &Path, name: PathBuf, max: usize, left: &mut usize) -> Result<Piece, Refused> {
+    let (bytes, mode) = files::read_unchanged(path, max.min(*left)).map_err(|error| match error {
+        files::ReadingError::File(FileError::Missing { .. }) => {
+            refuse(&format!("{}: it does not exist", path.display()))
+        }
+        error => refuse(&format!("{error}; nothing was touched")),
+    })?;
+    *left -= bytes.len();
+    Ok(Piece { name, origin: path.display().to_string(), bytes, mode: mode & ALLOWED_MODE })
+}
+
+/// Whether HAProxy and we pass over it: `.git` and the like.
+fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b".")
+}
+
+/// How large a file of this name may be.
+fn bound(name: &Path) -> usize {
+    if name.extension().is_some_and(|extension| extension == "cfg") { LARGEST_CONFIG } else { LARGEST_FILE }
+}
+
+struct Reading<'a> {
+    base: &'a Path,
+    pieces: Vec<Piece>,
+    left: usize,
+}
+
+impl Reading<'_> {
+    fn directory(&mut self, below: &Path, depth: usize) -> Result<(), Refused> {
+        let directory = self.base.join(below);
+        let fail = |error: std::io::Error| refuse(&format!("{}: {error}", directory.display()));
+        if depth > DEEPEST {
+            return Err(refuse(&format!("{}: more than {DEEPEST} directories deep", directory.display())));
+        }
+        let entries: Result<Vec<_>, _> = fs::read_dir(&directory).map_err(fail)?.collect();
+        let mut names: Vec<_> = entries.map_err(fail)?.into_iter().map(|entry| entry.file_name()).collect();
+        names.retain(|name| !is_hidden(name.as_encoded_bytes()));
+        names.sort();
+        for name in names {
+            let name = below.join(name);
+            let path = self.base.join(&name);
+            let metadata = fs::metadata(&path).map_err(|error| {
+                refuse(&format!("{}: {error}: a dangling symbolic link, perhaps", path.display()))
+            })?;
+            self.stays_inside(&path)?;
+            if metadata.is_dir() {
+                self.directory(&name, depth + 1)?;
+                continue;
+            }
+            if self.pieces.len() >= MOST_FILES {
+                return Err(refuse(&format!("{}: more than {MOST_FILES} files", self.base.display())));
+            }
+            let max = bound(&name);
+            self.pieces.push(read(&path, name, max, &mut self.left)?);
+        }
+        Ok(())
+    }
+
+    /// A symbolic link may lead to something else of the candidate, and nowhere else: what is outside need not be what was
+    /// reviewed.
+    fn stays_inside(&self, path: &Path) -> Result<(), Refused> {
+        if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
+            return Ok(());
+        }
+        let leads = fs::canonicalize(path).ok();
+        let base = fs::canonicalize(self.base).ok();
+        match (leads, base) {
+            (Some(leads), Some(base)) if leads.starts_with(&base) => Ok(()),
+            (leads, _) => {
+                let leads = leads.unwrap_or_default();
+                Err(refuse(&format!(
+                    "{}: it is a symbolic link that leads out of the candidate, to {}; put the file there itself",
+                    path.display(),
+                    leads.display()
+                )))
+            }
+        }
+    }
+}
+
+/// Where an archive says what it is, and what; POSIX ustar, and GNU's.
+const MAGIC: (usize, &[u8]) = (257, b"ustar");
+
+/// How a compressed stream begins, and what unpacks it.
+const COMPRESSED: [(&[u8], &str); 3] =
+    [(&[0x1f, 0x8b], "gzip -dc"), (&[0x28, 0xb5, 0x2f, 0xfd], "zstd -dc"), (b"\xfd7zXZ\0", "xz -dc")];
+
+fn of_stream(stream: &mut dyn Read) -> Result<Candidate, Refused> {
+    let most = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    let read = stream.take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| refuse(&format!("on the standard input: {error}")))?;
+    if bytes.is_empty() {
+        return Err(refuse("on the standard input: it is empty"));
+    }
+    if bytes.len() > LARGEST {
+        return Err(refuse(&format!("on the standard input: it has more than {LARGEST} bytes")));
+    }
+    if let Some((_, program)) = COMPRESSED.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Err(refuse(&format!(
+            "on the standard input: it is compressed; pass it through `{program}` first"
+        )));
+    }
+    let (at, magic) = MAGIC;
+    if bytes.get(at..).is_some_and(|rest| rest.starts_with(magic)) {
+        return of_archive(&bytes);
+    }
+    if bytes.len() > LARGEST_CONFIG {
+        return Err(refuse(&format!("on the standard input: a file of more than {LARGEST_CONFIG} bytes")));
+    }
+    let name = PathBuf::from("stdin");
+    Ok(Candidate::Files(vec![Piece { name, origin: "stdin".to_owned(), bytes, mode: USUAL_MODE }]))
+}
+
+fn of_archive(bytes: &[u8]) -> Result<Candidate, Refused> {
+    let fail =
+        |error: std::io::Error| refuse(&format!("on the standard input: this is no whole archive: {error}"));
+    let mut archive = tar::Archive::new(Cursor::new(bytes));
+    let mut pieces: Vec<Piece> = Vec::new();
+    for entry in archive.entries().map_err(fail)? {
+        let mut entry = entry.map_err(fail)?;
+        let path = entry.path().map_err(fail)?.into_owned();
+        let shown = crate::haproxy::alerts::sanitise(path.as_os_str().as_encoded_bytes(), 200);
+        let refuse = |why: &str| Err(refuse(&format!("on the standard input: {shown}: {why}")));
+        let kind = entry.header().entry_type();
+        if kind.is_dir() || kind.is_pax_global_extensions() {
+            continue;
+        }
+        let mut name = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(part) => name.push(part),
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                    return refuse("it would lie outside of the candidate");
+                }
+            }
+        }
+        if name.iter().any(|part| is_hidden(part.as_encoded_bytes())) {
+            continue;
+        }
+        if !kind.is_file() {
+            return refuse("it is no file: a link, perhaps; put the file there itself");
+        }
+        if pieces.iter().any(|piece| piece.name == name) {
+            return refuse("it is in the archive twice");
+        }
+        if pieces.len() >= MOST_FILES {
+            return refuse(&format!("there are more than {MOST_FILES} files"));
+        }
+        let max = bound(&name);
+        if entry.size() > u64::try_from(max).unwrap_or(u64::MAX) {
+            return refuse(&format!("it has more than {max} bytes"));
+        }
+        let mut held = Vec::new();
+        entry.read_to_end(&mut held).map_err(fail)?;
+        let mode = entry.header().mode().unwrap_or(USUAL_MODE) & ALLOWED_MODE;
+        pieces.push(Piece { origin: name.display().to_string(), name, bytes: held, mode });
+    }
+    whole(pieces, "on the standard input")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(paths: &[&Path]) -> Result<Candidate, Refused> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| (*path).to_owned()).collect();
+        Candidate::read(&paths, &mut Cursor::new(Vec::new()))
+    }
+
+    fn streamed(bytes: Vec<u8>) -> Result<Candidate, Refused> {
+        Candidate::read(&[PathBuf::from(STREAM)], &mut Cursor::new(bytes))
+    }
+
+    fn names(candidate: &Candidate) -> Vec<String> {
+        let (Candidate::Files(pieces) | Candidate::Tree(pieces)) = candidate;
+        pieces.iter().map(|piece| piece.name.display().to_string()).collect()
+    }
+
+    fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(u64::try_from(text.len()).unwrap());
+            header.set_mode(0o600);
+            // What a hostile archive has, the writer refuses to write.
+            let place = &mut header.as_ustar_mut().unwrap().name;
+            place[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            builder.append(&header, text.as_bytes()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_directory_is_read_without_what_is_hidden() {
+        let room = tempfile::tempdir().unwrap();
+        let at = |name: &str| room.path().join(name);
+        fs::create_dir_all(at("certs/.git")).unwrap();
+        fs::write(at("haproxy.cfg"), "a").unwrap();
+        fs::write(at("certs/.git/config"), "b").unwrap();
+        fs::write(at("certs/a.pem"), "c").unwrap();
+        std::os::unix::fs::symlink("a.pem", at("certs/b.pem")).unwrap();
+        let candidate = read(&[room.path()]).unwrap();
+        assert_eq!(names(&candidate), ["certs/a.pem", "certs/b.pem", "haproxy.cfg"]);
+        std::os::unix::fs::symlink("/etc/passwd", at("certs/c.pem")).unwrap();
+        let refused = read(&[room.path()]).unwrap_err();
+        assert!(refused.why.contains("leads out of the candidate, to /etc/passwd"), "{refused}");
+        fs::remove_file(at("certs/c.pem")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at("certs/c.pem")).unwrap();
+        assert!(read(&[room.path()]).unwrap_err().why.contains("dangling"));
+    }
+
+    #[test]
+    fn what_is_no_candidate_is_refused() {
+        let room = tempfile::tempdir().unwrap();
+        assert!(read(&[room.path()]).unwrap_err().why.contains("no file in it"));
+        assert!(read(&[&room.path().join("x")]).unwrap_err().why.contains("does not exist"));
+        let file = room.path().join("a.cfg");
+        fs::write(&file, "a").unwrap();
+        assert!(read(&[&file, room.path()]).unwrap_err().why.contains("a directory"));
+        assert_eq!(names(&read(&[&file]).unwrap()), ["a.cfg"]);
+        assert!(streamed(Vec::new()).is_err());
+        assert!(streamed(vec![0x1f, 0x8b, 8]).unwrap_err().why.contains("gzip -dc"));
+        let large = fs::File::create(room.path().join("large.cfg")).unwrap();
+        large.set_len(50 << 20).unwrap();
+        let refused = read(&[&room.path().join("large.cfg")]).unwrap_err();
+        assert!(refused.why.contains("larger than"), "{refused}");
+    }
+
+    #[test]
+    fn an_archive_stays_inside() {
+        let good = archive(&[("./haproxy.cfg", "a"), ("certs/a.pem", "b"), (".git/x", "c")]);
+        let candidate = streamed(good.clone()).unwrap();
+        assert_eq!(names(&candidate), ["haproxy.cfg", "certs/a.pem"]);
+        let Candidate::Tree(pieces) = candidate else { panic!("no tree") };
+        assert_eq!((pieces[1].bytes.as_slice(), pieces[1].mode), (b"b".as_slice(), 0o600));
+        for bad in ["../x.cfg", "/etc/x.cfg", "a/../../x.cfg"] {
+            let refused = streamed(archive(&[(bad, "a")])).unwrap_err();
+            assert!(refused.why.contains("outside of the candidate"), "{refused}");
+        }
+        assert!(streamed(archive(&[("a", "1"), ("./a", "2")])).unwrap_err().why.contains("twice"));
+        assert!(streamed(good[..700].to_vec()).is_err(), "cut off");
+        assert_eq!(names(&streamed(b"global\n".to_vec()).unwrap()), ["stdin"]);
+    }
+}

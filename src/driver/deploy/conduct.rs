@@ -1,0 +1,455 @@
+//! The deed: what is in place is remembered, the candidate is put in place and handed over to, watched, and done; or undone.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::core::account::Account;
+use crate::core::deployment::{Deployment, Fate};
+use crate::core::input::Refusal;
+use crate::core::outcome::Verdict;
+use crate::driver::find::{self, Found};
+use crate::driver::held::{self, Held};
+use crate::driver::members::Members;
+use crate::driver::readings::{Kind, Readings};
+use crate::driver::request::{Refused, Request};
+use crate::driver::ways;
+use crate::os::process::{self, Identity};
+use crate::os::signals::Interrupts;
+
+use super::examining::{self, Examined, Rehearsing};
+use super::kept::{ASIDE, Contents, Part, State, Store};
+use super::place::{self, Content};
+use super::probation::{Before, End, Watched};
+use super::transaction::{Stage, Transaction};
+use super::{Deploy, Opened, readings_of, workdir};
+
+/// How much of the files that a configuration refers to is kept, in bytes.
+const MOST_KEPT: usize = 512 << 20;
+
+/// A deploy whose beginning is known.
+pub(super) struct Conducting<'a> {
+    pub(super) held: &'a Held<'a>,
+    pub(super) deploy: &'a Deploy,
+}
+
+/// How a deploy went on from the handover.
+enum Turn {
+    /// The candidate serves, and has passed.
+    Done,
+    /// What was in place has to come back; the candidate may serve.
+    Back { why: String },
+}
+
+impl Conducting<'_> {
+    pub(super) async fn conduct(
+        &self,
+        opened: Opened,
+        rehearsing: Rehearsing,
+        deployment: &mut Deployment,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Refused> {
+        let checked = tokio::select! {
+            biased;
+            interrupt = interrupts.next() => {
+                deployment.interrupted = Some(interrupt.signal);
+                let why = format!("interrupted by {} while it was checked", interrupt.name);
+                deployment.fate = Fate::Refused(Refusal::Internal, why);
+                return Ok(());
+            }
+            examined = rehearsing.result() => examined?,
+        };
+        if !self.is_valid(checked, deployment) {
+            return Ok(());
+        }
+        let is_checked = deployment.hash_after.is_some();
+        let store = Store::of(&self.held.request.history_dir);
+        let mut transaction = self.remember(&store, &opened, deployment)?;
+        let history_dir = &self.held.request.history_dir;
+        let internal = |why: String| Refused::new(Refusal::Internal, why);
+        let begun = transaction.write(history_dir).and_then(|()| opened.plan.install());
+        if let Err(error) = begun {
+            self.put_back(&store, &transaction, deployment, None);
+            return Err(internal(format!("{error}; what was in place is as it was")));
+        }
+        if !is_checked {
+            let request = self.held.request;
+            let examined = examining::examine(request, &opened.plan, workdir(&opened.old).as_deref()).await;
+            if !self.is_valid(examined, deployment) {
+                let why = deployment.fate.why().map(str::to_owned);
+                self.put_back(&store, &transaction, deployment, why.as_deref());
+                return Ok(());
+            }
+        }
+        self.stage(&mut transaction, Stage::Installed, deployment);
+        let (admin, ..) = ways::introduce(&opened.old, &self.held.records).await;
+        let before = match self.deploy.probation.is_zero() {
+            true => Before::default(),
+            false => Before::of(admin.as_deref(), &opened.old.processes).await,
+        };
+        let account = self.held.hand_over(opened.recovered.as_ref(), interrupts).await;
+        let account =
+            held::remember(self.held.request, account.unwrap_or_else(|refused| self.held.refused(refused)));
+        deployment.serving.clone_from(&account.serving);
+        deployment.interrupted = account.outcome.interrupted;
+        let turn = match &account.outcome.verdict {
+            Verdict::Reloaded | Verdict::ReloadedStillDraining => {
+                deployment.handover = Some(account.clone());
+                self.watch(&mut transaction, &account, before, deployment, interrupts).await
+            }
+            // The old one is gone: there is only the way back to what it ran.
+            Verdict::Unproven => {
+                transaction.candidate = self.serving();
+                Turn::Back { why: why(&account) }
+            }
+            Verdict::Refused(kind, why) => {
+                let (kind, why) = (*kind, why.clone());
+                deployment.handover = Some(account);
+                self.put_back(&store, &transaction, deployment, Some(&why));
+                deployment.fate = Fate::Refused(kind, why);
+                return Ok(());
+            }
+            Verdict::RolledBack | Verdict::Nobody | Verdict::Unchanged | Verdict::Stopped => {
+                Turn::Back { why: why(&account) }
+            }
+        };
+        deployment.handover = Some(account);
+        match turn {
+            Turn::Done => self.finish(&store, &opened, deployment),
+            Turn::Back { why } => self.undo(&store, transaction, why, deployment).await,
+        }
+        Ok(())
+    }
+
+    /// Takes in what a check has come to; whether to go on.
+    fn is_valid(&self, examined: Examined, deployment: &mut Deployment) -> bool {
+        match examined {
+            Examined::Passed { findings, hash } => {
+                deployment.findings = findings;
+                deployment.hash_after = Some(hash);
+                true
+            }
+            Examined::Failed { findings, why } => {
+                deployment.findings = findings;
+                deployment.fate = Fate::Refused(Refusal::Configuration, why);
+                deployment.hash_after.clone_from(&deployment.hash_before);
+                false
+            }
+            Examined::Refused { kind, why } => {
+                deployment.fate = Fate::Refused(kind, why);
+                false
+            }
+            Examined::Unavailable(why) => {
+                deployment.hash_after = None;
+                self.held.timeline.note("hareload", format!("no rehearsal: {why}"));
+                true
+            }
+        }
+    }
+
+    /// Keeps what is in place, with all that it refers to, and the candidate; and draws up what is to be written down.
+    fn remember(
+        &self,
+        store: &Store,
+        opened: &Opened,
+        deployment: &mut Deployment,
+    ) -> Result<Transaction, Refused> {
+        let internal = |why: String| Refused::new(Refusal::Internal, format!("{why}; nothing was touched"));
+        store.open().map_err(|error| held::state_refused(&error))?;
+        let sides = |side: fn(&place::Change) -> &Option<Content>| -> Vec<Part> {
+            let part = |change: &place::Change| {
+                Some(Part { path: change.target.clone(), content: side(change).clone()?, referred: false })
+            };
+            opened.plan.changes.iter().filter_map(part).collect()
+        };
+        let (files, left_out) = gather(&opened.readings);
+        let contents = |state, hash, files, left_out| Contents {
+            by: &self.deploy.by,
+            command: self.held.command,
+            configs: &opened.configs,
+            hash,
+            state,
+            files,
+            left_out,
+        };
+        let state = if opened.runs { State::Found } else { State::Unproven };
+        let hash = Some(opened.readings.config.clone());
+        let previous = store
+            .keep(contents(state, hash, files, left_out))
+            .map_err(|error| internal(error.to_string()))?;
+        let number = match opened.kept {
+            Some(number) => number,
+            None => store
+                .keep(contents(State::Trying, None, sides(|change| &change.after), 0))
+                .map_err(|error| internal(error.to_string()))?,
+        };
+        store.set_aside(&sides(|change| &change.before)).map_err(|error| {
+            if opened.kept.is_none() {
+                store.forget(number);
+            }
+            internal(error.to_string())
+        })?;
+        deployment.previous = Some(previous);
+        deployment.kept = Some(number);
+        Ok(Transaction {
+            boot: self.held.boot.clone(),
+            command: self.held.command.to_owned(),
+            previous,
+            number,
+            configs: opened.configs.clone(),
+            pidfile: opened.old.pidfile.clone(),
+            files: opened.plan.replaced(),
+            directories: opened.plan.directories.clone(),
+            old: opened.old.processes.iter().map(|process| process.identity().clone()).collect(),
+            candidate: Vec::new(),
+            watched: !self.deploy.probation.is_zero(),
+            stage: Stage::Installing,
+        })
+    }
+
+    /// A stage that can't be written down is told, and not waited for.
+    fn stage(&self, transaction: &mut Transaction, stage: Stage, deployment: &mut Deployment) {
+        transaction.stage = stage;
+        if let Err(error) = transaction.write(&self.held.request.history_dir) {
+            deployment.notes.push(format!("how far it has come can't be written down: {error}"));
+        }
+    }
+
+    /// Who serves now, as it is written down.
+    fn serving(&self) -> Vec<Identity> {
+        self.held.records.current().map(|current| current.processes).unwrap_or_default()
+    }
+
+    /// Watches the candidate, if that was asked for.
+    async fn watch(
+        &self,
+        transaction: &mut Transaction,
+        account: &Account,
+        before: Before,
+        deployment: &mut Deployment,
+        interrupts: &mut Interrupts,
+    ) -> Turn {
+        transaction.candidate = self.serving();
+        if self.deploy.probation.is_zero() {
+            return Turn::Done;
+        }
+        self.stage(transaction, Stage::Probation, deployment);
+        if let Some(signal) = account.outcome.interrupted {
+            return Turn::Back { why: format!("interrupted by signal {signal} before its probation") };
+        }
+        let Some(number) = account.new.as_ref().and_then(|new| new.generation) else { return Turn::Done };
+        let paths = self.held.records.paths(number);
+        let watched = Watched {
+            members: Rc::new(Members::marked(paths.pidfile)),
+            processes: process::living(&transaction.candidate),
+            admin: paths.admin,
+            probes: self.held.request.probes.clone(),
+            before,
+            timeline: self.held.timeline.clone(),
+        };
+        let began = self.held.timeline.now();
+        let end = watched.watch(self.deploy.probation, interrupts).await;
+        let took = self.held.timeline.now().saturating_sub(began);
+        deployment.watched_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        match end {
+            End::Passed => Turn::Done,
+            End::Failed(why) => Turn::Back { why: format!("it failed in its probation: {why}") },
+            End::Interrupted(signal) => {
+                deployment.interrupted = Some(signal);
+                Turn::Back { why: format!("interrupted by signal {signal} in its probation") }
+            }
+        }
+    }
+
+    /// File and process match, and that is the end of it.
+    fn finish(&self, store: &Store, opened: &Opened, deployment: &mut Deployment) {
+        deployment.fate = Fate::Deployed;
+        let readings = readings_of(&opened.configs, &opened.old, self.held.request);
+        deployment.hash_after = Some(readings.config.clone());
+        let number = deployment.kept.unwrap_or_default();
+        let (files, left_out) = gather(&readings);
+        let contents = Contents {
+            by: &self.deploy.by,
+            command: self.held.command,
+            configs: &opened.configs,
+            hash: Some(readings.config.clone()),
+            state: State::Good,
+            files,
+            left_out,
+        };
+        let kept = match opened.kept {
+            Some(_) => Ok(()),
+            None => store.complete(number, contents).or_else(|_| store.settle(number, State::Good, None)),
+        };
+        let kept = kept.and_then(|()| store.put_in_place(number));
+        deployment.notes.extend(kept.err().map(|error| format!("it can't be kept for a rollback: {error}")));
+        if left_out > 0 {
+            deployment.notes.push(format!("{left_out} files that it refers to are not kept for a rollback"));
+        }
+        let ended = Transaction::end(&self.held.request.history_dir);
+        deployment
+            .notes
+            .extend(ended.err().map(|error| format!("that it is over can't be written down: {error}")));
+        let but = [deployment.previous, deployment.kept].into_iter().flatten().collect::<Vec<_>>();
+        store.limit(self.deploy.keep, &but);
+    }
+
+    /// Puts the files back where nobody runs the candidate; it is over then.
+    fn put_back(
+        &self,
+        store: &Store,
+        transaction: &Transaction,
+        deployment: &mut Deployment,
+        why: Option<&str>,
+    ) {
+        deployment.notes.extend(transaction.put_back(store));
+        deployment.hash_after.clone_from(&deployment.hash_before);
+        self.close(store, transaction.number, why, deployment);
+    }
+
+    /// It is over, and the candidate has failed.
+    fn close(&self, store: &Store, number: u64, why: Option<&str>, deployment: &mut Deployment) {
+        match why {
+            // It was good once, and may be again.
+            _ if deployment.command == "rollback" => {}
+            Some(why) => {
+                let settled = store.settle(number, State::Failed, Some(why));
+                deployment.notes.extend(settled.err().map(|error| error.to_string()));
+                deployment.notes.push(format!("the candidate is kept in {}", store.place(number).display()));
+            }
+            None => {
+                store.forget(number);
+                deployment.kept = None;
+            }
+        }
+        let ended = Transaction::end(&self.held.request.history_dir);
+        store.forget(ASIDE);
+        deployment.notes.extend(ended.err().map(|error| error.to_string()));
+        let but = [deployment.previous, Some(number)].into_iter().flatten().collect::<Vec<_>>();
+        store.limit(self.deploy.keep, &but);
+    }
+
+    /// Leads back: files first, and then, if the candidate serves or nobody does, to a generation that runs them.
+    async fn undo(
+        &self,
+        store: &Store,
+        mut transaction: Transaction,
+        why: String,
+        deployment: &mut Deployment,
+    ) {
+        self.held.timeline.note("hareload", format!("leads back: {why}"));
+        self.stage(&mut transaction, Stage::Undoing, deployment);
+        let (account, fate) = self.held.lead_back(store, &transaction, &why).await;
+        deployment.notes.extend(account.notes);
+        if let Some(undo) = account.undo {
+            let undo = held::remember(self.held.request, undo);
+            deployment.serving.clone_from(&undo.serving);
+            deployment.undo = Some(undo);
+        }
+        deployment.fate = fate;
+        if !matches!(deployment.fate, Fate::Stuck(_)) {
+            deployment.hash_after.clone_from(&deployment.hash_before);
+        }
+        self.close(store, transaction.number, Some(&why), deployment);
+    }
+}
+
+/// What came of leading back.
+pub(super) struct LedBack {
+    /// The handover back, if one was needed.
+    pub(super) undo: Option<Account>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Held<'_> {
+    /// Puts the files back, and hands over to a generation that runs them if the candidate serves; starts one if nobody does.
+    /// Nothing interrupts it: whoever wanted that gets it undone.
+    pub(super) async fn lead_back(
+        &self,
+        store: &Store,
+        transaction: &Transaction,
+        why: &str,
+    ) -> (LedBack, Fate) {
+        let mut notes = transaction.put_back(store);
+        let mut interrupts = Interrupts::none();
+        // What the candidate has failed, its predecessor need not pass either: a backend may have died.
+        let request = Request {
+            configs: transaction.configs.clone(),
+            pidfile: Some(transaction.pidfile.clone()),
+            probes: Vec::new(),
+            settle: Duration::ZERO,
+            dwell: None,
+            ..self.request.clone()
+        };
+        let held = Held { request: &request, ..self.clone() };
+        let serves = match find::find(&request, &held.records) {
+            Ok(Found::Old(old)) => {
+                let old_one =
+                    |process: &Rc<process::Process>| transaction.old.iter().any(|known| process.is(known));
+                // It has never ceased to.
+                if old.processes.iter().any(old_one) {
+                    return (LedBack { undo: None, notes }, Fate::Undone(why.to_owned()));
+                }
+                true
+            }
+            Ok(Found::Nobody(_)) | Err(_) => false,
+        };
+        let account = match serves {
+            true => held.hand_over(None, &mut interrupts).await,
+            false => held.start_if_stopped(None, &mut interrupts).await,
+        };
+        let mut account = account.unwrap_or_else(|refused| held.refused(refused));
+        let served = account.outcome.verdict.new_serves();
+        if !served && account.outcome.verdict != Verdict::Nobody && serves {
+            // The candidate goes on: its files have to be there.
+            notes.extend(transaction.put_again(store));
+            let back = self::why(&account);
+            let fate = Fate::Stuck(format!("{why}; and there is no way back to what was in place: {back}"));
+            return (LedBack { undo: Some(account), notes }, fate);
+        }
+        if account.outcome.verdict == Verdict::Nobody && serves {
+            // The candidate was lost on the way.
+            let again = held.start_if_stopped(None, &mut interrupts).await;
+            account = again.unwrap_or_else(|refused| held.refused(refused));
+        }
+        let fate = match account.outcome.verdict.new_serves() || account.serving.is_some() {
+            true => Fate::Undone(why.to_owned()),
+            false => Fate::Nobody(format!(
+                "{why}; and what was in place before does not start: {}",
+                self::why(&account)
+            )),
+        };
+        (LedBack { undo: Some(account), notes }, fate)
+    }
+}
+
+/// Why a handover did not come to what was asked.
+pub(super) fn why(account: &Account) -> String {
+    match (&account.outcome.verdict, &account.outcome.cause) {
+        (Verdict::Refused(_, why), _) => why.clone(),
+        (_, Some(cause)) => cause.why(),
+        (verdict, None) => format!("{verdict:?}"),
+    }
+}
+
+/// The files that were read, as far as they can be kept, and how many can't be.
+fn gather(readings: &Readings) -> (Vec<Part>, usize) {
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
+    let (mut left, mut left_out) = (MOST_KEPT, readings.left_out);
+    let files = readings.files.iter().filter(|reading| reading.kind == Kind::File && reading.look.is_some());
+    for reading in files {
+        let Ok(path) = reading.path.canonicalize() else { continue };
+        if !known.insert(path.clone()) {
+            continue;
+        }
+        match place::current(&path) {
+            Ok(Some(content)) if content.bytes.len() <= left => {
+                left -= content.bytes.len();
+                found.push(Part { path, content, referred: true });
+            }
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => left_out += 1,
+        }
+    }
+    (found, left_out)
+}

@@ -1,0 +1,443 @@
+//! Kept configurations: each that a deploy found in place, put in place, or tried in vain, with all that it refers to.
+//!
+//! One directory each, `configurations/<number>` beside the history: `manifest.json`, and below `files` a copy of each file
+//! under its own path, so that two can be compared with `diff -r`. They hold private keys: nobody but their owner may read
+//! them. A file that is the same in two of them is kept once, by a hard link. Called by [`super`], by the command line for the
+//! history, and by `status`.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::os::files::{self, Attributes, Durability, FileError};
+use crate::os::state::{StateDir, StateError};
+
+use super::place::{Content, LARGEST, digest};
+use crate::driver::readings::{Change, How};
+
+/// The number under which lies what the deploy under way replaces. It is none of the kept ones.
+pub(super) const ASIDE: u64 = 0;
+
+/// The name of the directory.
+const DIRECTORY: &str = "configurations";
+/// The name of the file that holds the number of the one in place.
+const IN_PLACE: &str = "in-place";
+const MANIFEST: &str = "manifest.json";
+const FILES: &str = "files";
+
+/// A number and the end of a line.
+const MAX_NUMBER: usize = 32;
+
+/// More files than that are not synced one by one.
+const MANY: usize = 100;
+
+/// No manifest is larger: one of 20,000 files has some 6 MB.
+const LARGEST_MANIFEST: usize = 64 << 20;
+
+/// How a kept configuration came to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A deploy found it in place, and it ran.
+    Found,
+    /// A deploy found it in place, and nobody ran it: somebody had changed it, and not reloaded.
+    Unproven,
+    /// It is being tried.
+    Trying,
+    /// It was deployed.
+    Good,
+    /// It was tried in vain; kept for whoever wants to know why.
+    Failed,
+}
+
+impl State {
+    /// In one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Found => "found",
+            State::Unproven => "unproven",
+            State::Trying => "trying",
+            State::Good => "good",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// One file of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFile {
+    /// Where it was.
+    pub path: PathBuf,
+    /// SHA-256 of what it held.
+    pub digest: String,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Whether HAProxy reads it; a candidate may have others beside.
+    pub referred: bool,
+}
+
+impl KeptFile {
+    fn of(part: &Part) -> KeptFile {
+        KeptFile {
+            path: part.path.clone(),
+            digest: digest(&part.content.bytes),
+            attributes: part.content.attributes.clone(),
+            referred: part.referred,
+        }
+    }
+}
+
+/// One file that is to be kept.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// Where it is, without symbolic links.
+    pub(super) path: PathBuf,
+    pub(super) content: Content,
+    /// Whether HAProxy reads it.
+    pub(super) referred: bool,
+}
+
+/// A kept configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Its number.
+    pub number: u64,
+    /// When it was kept.
+    pub at: jiff::Timestamp,
+    /// Who deployed it, as far as that is known.
+    pub by: String,
+    /// What it was kept by: `deploy`, `rollback`.
+    pub command: String,
+    /// What HAProxy was given with `-f`.
+    pub configs: Vec<PathBuf>,
+    /// SHA-256 of the contents of its configuration files, one after the other.
+    pub hash: Option<String>,
+    /// How it came to be kept.
+    pub state: State,
+    /// Why it failed.
+    pub why: Option<String>,
+    /// Its files.
+    pub files: Vec<KeptFile>,
+    /// How many files could not be kept.
+    pub left_out: usize,
+}
+
+impl Configuration {
+    /// Whether it can be gone back to.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self.state, State::Good | State::Found)
+    }
+
+    /// The files of it that are not in place as they were kept.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        let how = |file: &KeptFile| match files::read_bounded(&file.path, LARGEST) {
+            Ok(bytes) if digest(&bytes) == file.digest => None,
+            Ok(_) => Some(How::Changed),
+            Err(FileError::Missing { .. }) => Some(How::Gone),
+            Err(_) => Some(How::Hidden),
+        };
+        let changed = self
+            .files
+            .iter()
+            .filter_map(|file| Some(Change { path: file.path.display().to_string(), how: how(file)? }));
+        changed.collect()
+    }
+
+    /// The paths and contents of all that HAProxy reads, to tell two apart.
+    fn essence(&self) -> HashMap<&Path, &str> {
+        self.files
+            .iter()
+            .filter(|file| file.referred)
+            .map(|file| (file.path.as_path(), file.digest.as_str()))
+            .collect()
+    }
+}
+
+/// What is to be kept.
+pub(super) struct Contents<'a> {
+    pub(super) by: &'a str,
+    pub(super) command: &'a str,
+    pub(super) configs: &'a [PathBuf],
+    pub(super) hash: Option<String>,
+    pub(super) state: State,
+    pub(super) files: Vec<Part>,
+    pub(super) left_out: usize,
+}
+
+/// All that are kept of an instance.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Those beside this history. Nothing is made.
+    #[must_use]
+    pub fn of(history_dir: &Path) -> Store {
+        Store { directory: history_dir.join(DIRECTORY) }
+    }
+
+    /// Makes the directory, and refuses one that others could have prepared.
+    pub(super) fn open(&self) -> Result<(), StateError> {
+        if let Some(history) = self.directory.parent() {
+            StateDir::open(history)?;
+        }
+        StateDir::open(&self.directory).map(drop)
+    }
+
+    /// All of them, the oldest first. What can't be read is passed over.
+    #[must_use]
+    pub fn all(&self) -> Vec<Configuration> {
+        let mut numbers = self.numbers();
+        numbers.sort_unstable();
+        numbers.into_iter().filter_map(|number| self.get(number)).collect()
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        numbers.filter(|number| *number != ASIDE).collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<Configuration> {
+        let text = files::read_bounded(&self.place(number).join(MANIFEST), LARGEST_MANIFEST).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Where one of them lies.
+    #[must_use]
+    pub fn place(&self, number: u64) -> PathBuf {
+        self.directory.join(number.to_string())
+    }
+
+    fn copy_of(&self, number: u64, path: &Path) -> PathBuf {
+        let below = path.components().filter(|part| matches!(part, Component::Normal(_)));
+        self.place(number).join(FILES).join(below.collect::<PathBuf>())
+    }
+
+    /// What a file of one of them held; whole, or not at all.
+    pub(super) fn content(&self, number: u64, file: &KeptFile) -> Result<Content, String> {
+        let path = self.copy_of(number, &file.path);
+        let bytes = files::read_bounded(&path, LARGEST).map_err(|error| error.to_string())?;
+        if digest(&bytes) != file.digest {
+            return Err(format!("{} does not hold what was kept: somebody has changed it", path.display()));
+        }
+        Ok(Content { bytes, attributes: file.attributes.clone() })
+    }
+
+    /// The one that was deployed last, or gone back to; somebody may have changed what is in place since.
+    #[must_use]
+    pub fn in_place(&self) -> Option<Configuration> {
+        let text = files::read_bounded(&self.directory.join(IN_PLACE), MAX_NUMBER).ok()?;
+        self.get(std::str::from_utf8(&text).ok()?.trim().parse().ok()?)
+    }
+
+    /// Says that it is this one.
+    pub(super) fn put_in_place(&self, number: u64) -> Result<(), FileError> {
+        let text = format!("{number}\n");
+        files::replace_with_mode(&self.directory.join(IN_PLACE), text.as_bytes(), Durability::Synced, 0o600)
+    }
+
+    /// Keeps a configuration, synced; of one that was found in place, that which is the same and good if there is one.
+    pub(super) fn keep(&self, contents: Contents<'_>) -> Result<u64, FileError> {
+        let all = self.all();
+        let number = self.numbers().into_iter().max().unwrap_or(0) + 1;
+        let configuration = Configuration {
+            number,
+            at: crate::os::clock::wall(),
+            by: contents.by.to_owned(),
+            command: contents.command.to_owned(),
+            configs: contents.configs.to_vec(),
+            hash: contents.hash,
+            state: contents.state,
+            why: None,
+            files: contents.files.iter().map(KeptFile::of).collect(),
+            left_out: contents.left_out,
+        };
+        let same = |one: &&Configuration| one.is_good() && one.essence() == configuration.essence();
+        if contents.state == State::Found
+            && let Some(known) = all.iter().rev().find(same)
+        {
+            return Ok(known.number);
+        }
+        let written = self.write(&configuration, &contents.files, all.last());
+        if written.is_err() {
+            self.forget(number);
+        }
+        written.map(|()| number)
+    }
+
+    fn write(
+        &self,
+        configuration: &Configuration,
+        parts: &[Part],
+        last: Option<&Configuration>,
+    ) -> Result<(), FileError> {
+        self.copy(configuration.number, &configuration.files, parts, last)?;
+        self.describe(configuration)
+    }
+
+    /// Sets aside what a deploy is about to replace, synced.
+    pub(super) fn set_aside(&self, parts: &[Part]) -> Result<(), FileError> {
+        self.forget(ASIDE);
+        let files: Vec<KeptFile> = parts.iter().map(KeptFile::of).collect();
+        self.copy(ASIDE, &files, parts, None)
+    }
+
+    fn copy(
+        &self,
+        number: u64,
+        files: &[KeptFile],
+        parts: &[Part],
+        last: Option<&Configuration>,
+    ) -> Result<(), FileError> {
+        let same = last.map(|last| (last.number, last.essence()));
+        // To sync the whole file system costs what others have written to it, too.
+        let durability = if parts.len() > MANY { Durability::Volatile } else { Durability::Synced };
+        for (file, Part { path, content, .. }) in files.iter().zip(parts) {
+            let copy = self.copy_of(number, path);
+            files::make_private_directories(copy.parent().unwrap_or(&copy))?;
+            let known = same
+                .as_ref()
+                .filter(|(_, essence)| essence.get(path.as_path()) == Some(&file.digest.as_str()));
+            if known.is_some_and(|(number, _)| fs::hard_link(self.copy_of(*number, path), &copy).is_ok()) {
+                continue;
+            }
+            files::replace_with_mode(&copy, &content.bytes, durability, 0o600)?;
+        }
+        match durability {
+            Durability::Synced => Ok(()),
+            Durability::Volatile => files::sync_all_beside(&self.directory),
+        }
+    }
+
+    /// Writes the manifest, which makes it one of them.
+    pub(super) fn describe(&self, configuration: &Configuration) -> Result<(), FileError> {
+        let path = self.place(configuration.number).join(MANIFEST);
+        files::make_private_directories(path.parent().unwrap_or(&path))?;
+        let text = serde_json::to_vec(configuration).unwrap_or_default();
+        files::replace_with_mode(&path, &text, Durability::Synced, 0o600)
+    }
+
+    /// Says what has become of one.
+    pub(super) fn settle(&self, number: u64, state: State, why: Option<&str>) -> Result<(), FileError> {
+        let Some(configuration) = self.get(number) else { return Ok(()) };
+        self.describe(&Configuration { state, why: why.map(str::to_owned), ..configuration })
+    }
+
+    /// Adds to one what it refers to, now that it is in place.
+    pub(super) fn complete(&self, number: u64, contents: Contents<'_>) -> Result<(), FileError> {
+        let Some(mut configuration) = self.get(number) else { return Ok(()) };
+        let last = self.all().into_iter().rev().find(|one| one.number < number);
+        let referred = |path: &Path| contents.files.iter().any(|part| part.referred && part.path == path);
+        for file in &mut configuration.files {
+            file.referred = referred(&file.path);
+        }
+        let known: HashSet<PathBuf> = configuration.files.iter().map(|file| file.path.clone()).collect();
+        let new: Vec<Part> =
+            contents.files.iter().filter(|part| !known.contains(&part.path)).cloned().collect();
+        let files: Vec<KeptFile> = new.iter().map(KeptFile::of).collect();
+        self.copy(number, &files, &new, last.as_ref())?;
+        configuration.files.extend(files);
+        configuration.hash = contents.hash;
+        configuration.state = contents.state;
+        configuration.left_out += contents.left_out;
+        self.describe(&configuration)
+    }
+
+    /// Removes one.
+    pub(super) fn forget(&self, number: u64) {
+        let _ = fs::remove_dir_all(self.place(number));
+    }
+
+    /// Removes what is more than `most` of each kind, the good ones and the failed, but never these.
+    pub(super) fn limit(&self, most: usize, but: &[u64]) {
+        let all = self.all();
+        for good in [true, false] {
+            let kind: Vec<u64> =
+                all.iter().filter(|one| one.is_good() == good).map(|one| one.number).collect();
+            let superfluous = kind.len().saturating_sub(most);
+            for number in kind.into_iter().take(superfluous).filter(|number| !but.contains(number)) {
+                self.forget(number);
+            }
+        }
+        // What was being kept when a hareload died has no manifest.
+        for number in self.numbers().into_iter().filter(|number| !but.contains(number)) {
+            if self.get(number).is_none() {
+                self.forget(number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(text: &str) -> Content {
+        let attributes = Attributes { mode: 0o640, uid: 0, gid: 0, extended: Vec::new() };
+        Content { bytes: text.into(), attributes }
+    }
+
+    fn contents(state: State, files: &[(&str, &str)]) -> Contents<'static> {
+        Contents {
+            by: "root",
+            command: "deploy",
+            configs: &[],
+            hash: None,
+            state,
+            files: files
+                .iter()
+                .map(|(path, text)| Part { path: path.into(), content: content(text), referred: true })
+                .collect(),
+            left_out: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again() {
+        let room = tempfile::tempdir().unwrap();
+        let store = Store::of(room.path());
+        store.open().unwrap();
+        let files = [("/etc/haproxy/haproxy.cfg", "a"), ("/etc/ssl/a.pem", "key")];
+        let first = store.keep(contents(State::Found, &files)).unwrap();
+        assert_eq!(store.keep(contents(State::Found, &files)).unwrap(), first, "the same is kept once");
+        let second = store.keep(contents(State::Trying, &[("/etc/haproxy/haproxy.cfg", "b")])).unwrap();
+        let whole = [("/etc/haproxy/haproxy.cfg", "b"), ("/etc/ssl/a.pem", "key")];
+        store.complete(second, contents(State::Good, &whole)).unwrap();
+        let kept = store.get(second).unwrap();
+        assert_eq!((kept.files.len(), kept.state), (2, State::Good));
+        assert_eq!(store.content(second, &kept.files[1]).unwrap(), content("key"));
+        let copy = |number: u64| fs::metadata(store.place(number).join("files/etc/ssl/a.pem")).unwrap();
+        use std::os::unix::fs::MetadataExt as _;
+        assert_eq!(copy(first).ino(), copy(second).ino(), "it is there once");
+        assert_eq!(copy(first).mode() & 0o777, 0o600);
+        fs::write(store.place(second).join("files/etc/haproxy/haproxy.cfg"), "x").unwrap();
+        assert!(store.content(second, &kept.files[0]).is_err());
+        assert_eq!(store.all().len(), 2);
+    }
+
+    #[test]
+    fn old_ones_go() {
+        let room = tempfile::tempdir().unwrap();
+        let store = Store::of(room.path());
+        store.open().unwrap();
+        for text in ["a", "b", "c", "d"] {
+            let state = if text == "b" { State::Failed } else { State::Good };
+            store.keep(contents(state, &[("/x", text)])).unwrap();
+        }
+        fs::create_dir(store.place(9)).unwrap();
+        store.limit(1, &[1]);
+        let left: Vec<u64> = store.all().iter().map(|one| one.number).collect();
+        assert_eq!(left, [1, 2, 4]);
+        assert!(!store.place(9).exists());
+        assert_eq!(store.keep(contents(State::Good, &[("/x", "e")])).unwrap(), 5);
+    }
+}

@@ -1,0 +1,159 @@
+//! A deploy whose hareload died: file and process are made to match again.
+//!
+//! It leads back to what was in place before, unless the candidate serves and was not to be watched, or had passed already.
+//! Called under the lock by whatever command comes next, or by the guard.
+
+use std::rc::Rc;
+
+use crate::core::account::Account;
+use crate::core::deployment::Fate;
+use crate::core::outcome::Verdict;
+use crate::driver::find::{self, Found};
+use crate::driver::held::Held;
+use crate::driver::request::Request;
+use crate::os::process::Process;
+
+use super::kept::{ASIDE, State, Store};
+use super::transaction::{Stage, Transaction};
+
+/// Who serves when it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serves {
+    /// The one that served when the deploy came.
+    Old,
+    /// Another one, which runs the candidate, or was started after it was put in place.
+    Candidate,
+    /// One that what was in place before was handed back to.
+    Successor,
+    Nobody,
+}
+
+impl Held<'_> {
+    /// Whether a hareload that died has left a deploy half done.
+    pub(in crate::driver) fn has_unfinished_deploy(&self) -> bool {
+        Transaction::is_unfinished(&self.request.history_dir)
+    }
+
+    /// Finishes or undoes it; `None` if there is none.
+    pub(in crate::driver) async fn unfinished_deploy(&self) -> Option<Account> {
+        let history_dir = &self.request.history_dir;
+        let mut transaction = Transaction::unfinished(history_dir)?;
+        let store = Store::of(history_dir);
+        self.timeline.note(
+            "hareload",
+            format!("recovers the {} of configuration {}", transaction.command, transaction.number),
+        );
+        // Of one that is gone back to, that says nothing.
+        let is_new = transaction.command == "deploy";
+        let is_good = is_new && store.get(transaction.number).is_some_and(|kept| kept.state == State::Good);
+        let serves = self.who_serves(&transaction);
+        let finished = serves == Serves::Candidate
+            && (is_good || !transaction.watched && transaction.stage == Stage::Installed);
+        let mut account = if finished {
+            if is_new {
+                let _ = store.settle(transaction.number, State::Good, None);
+            }
+            let _ = store.put_in_place(transaction.number);
+            let mut account = self.account(Verdict::Unchanged);
+            account.notes.push(format!(
+                "the interrupted {} of configuration {} is done",
+                transaction.command, transaction.number
+            ));
+            account
+        } else {
+            let why = format!("its {} was interrupted, as hareload died", transaction.command);
+            transaction.stage = Stage::Undoing;
+            let _ = transaction.write(history_dir);
+            let account = self.lead_back_from(&store, &transaction, serves, &why).await;
+            if is_new {
+                let _ = store.settle(transaction.number, State::Failed, Some(&why));
+            }
+            account
+        };
+        if account.serving.is_none() && serves != Serves::Nobody {
+            let found = find::find(&self.request_of(&transaction), &self.records);
+            account.serving = found.ok().and_then(|found| found.old().ok()).map(|old| old.named());
+        }
+        let ended = Transaction::end(history_dir);
+        store.forget(ASIDE);
+        account.notes.extend(ended.err().map(|error| error.to_string()));
+        Some(account)
+    }
+
+    /// Puts back what was in place before, where nobody is to serve: nobody asks for the candidate any more.
+    pub(in crate::driver) fn abandon_deploy(&self) {
+        let history_dir = &self.request.history_dir;
+        let Some(transaction) = Transaction::unfinished(history_dir) else { return };
+        let store = Store::of(history_dir);
+        let good = store.get(transaction.number).is_some_and(|kept| kept.state == State::Good);
+        if transaction.command != "deploy" || !good {
+            transaction.put_back(&store);
+            let _ = store.settle(
+                transaction.number,
+                State::Failed,
+                Some("HAProxy was stopped in the middle of it"),
+            );
+        }
+        let _ = Transaction::end(history_dir);
+        store.forget(ASIDE);
+    }
+
+    fn request_of(&self, transaction: &Transaction) -> Request {
+        Request {
+            configs: transaction.configs.clone(),
+            pidfile: Some(transaction.pidfile.clone()),
+            ..self.request.clone()
+        }
+    }
+
+    fn who_serves(&self, transaction: &Transaction) -> Serves {
+        if transaction.boot != self.boot {
+            // Whoever serves now was started after it, from what lies there.
+            return Serves::Nobody;
+        }
+        let Ok(Found::Old(old)) = find::find(&self.request_of(transaction), &self.records) else {
+            return Serves::Nobody;
+        };
+        let is_among = |known: &[crate::os::process::Identity]| {
+            let one = |process: &Rc<Process>| known.iter().any(|known| process.is(known));
+            old.processes.iter().any(one)
+        };
+        match () {
+            () if is_among(&transaction.old) => Serves::Old,
+            () if transaction.stage == Stage::Undoing && !is_among(&transaction.candidate) => {
+                Serves::Successor
+            }
+            () => Serves::Candidate,
+        }
+    }
+
+    async fn lead_back_from(
+        &self,
+        store: &Store,
+        transaction: &Transaction,
+        serves: Serves,
+        why: &str,
+    ) -> Account {
+        // After another boot it is for whoever starts HAProxy; and where nobody had served, nobody is missed.
+        let alone = serves == Serves::Old
+            || serves == Serves::Successor
+            || transaction.boot != self.boot
+            || transaction.old.is_empty();
+        let (undo, notes, fate) = if alone {
+            (None, transaction.put_back(store), Fate::Undone(why.to_owned()))
+        } else {
+            let (back, fate) = self.lead_back(store, transaction, why).await;
+            (back.undo, back.notes, fate)
+        };
+        let mut account = undo.unwrap_or_else(|| self.account(Verdict::Unchanged));
+        account.notes.extend(notes);
+        account.notes.push(match fate {
+            Fate::Stuck(why) | Fate::Nobody(why) => why,
+            _ => format!(
+                "the interrupted {} of configuration {} was undone: what was in place before is again",
+                transaction.command, transaction.number
+            ),
+        });
+        account
+    }
+}

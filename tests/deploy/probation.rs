@@ -1,0 +1,109 @@
+//! What happens to a candidate that serves, while it is watched.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use hareload_testkit::Signal;
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::waiting::until;
+
+use crate::DEADLINE;
+use crate::site::{Site, run, told};
+
+pub(crate) fn is_passed(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let deploy = site.deploy(&candidate).args(["--probation", "1s", "--probe", "tcp://127.0.0.1:8080"]);
+    let told = run(&deploy, 0)?;
+    ensure!(told["watched_us"].as_u64().is_some_and(|us| us >= 1_000_000), "{told}");
+    site.expect_matching("g2")?;
+    load.stop()?.expect_lossless().map(drop)
+}
+
+/// Its own HAProxy is killed two thirds on: the one before is started at once.
+pub(crate) fn of_one_that_ends(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let old = site.stage.instance.pid()?;
+    let running = site.deploy(site.candidate(&Config::plain("g2"))?).args(["--probation", "20s"]).spawn()?;
+    until(DEADLINE, "the candidate to be watched", || {
+        let text = std::fs::read_to_string(site.history("deploy.json")).ok()?;
+        text.contains("\"probation\"").then_some(())
+    })?;
+    let candidate = site.stage.instance.pid()?;
+    ensure!(candidate != old);
+    site.stage.instance.signal(candidate, Signal::KILL)?;
+    let result = running.wait(DEADLINE)?.expect_code(150)?;
+    let told = told(&result)?;
+    ensure!(told["fate"]["undone"].as_str().is_some_and(|why| why.contains("probation")), "{told}");
+    ensure!(told["undo"]["outcome"]["way"] == "start", "{told}");
+    site.expect_matching("g1")
+}
+
+/// A backend that answers 500 from now on, to everybody.
+fn failing() -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 1024];
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(b"HTTP/1.1 500 Sorry\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    Ok(address)
+}
+
+pub(crate) fn of_one_that_answers_500(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    let candidate = site.candidate(&Config::plain("g2").backend(failing()?))?;
+    let told = run(&site.deploy(&candidate).args(["--probation", "20s"]), 150)?;
+    ensure!(told["fate"]["undone"].as_str().is_some_and(|why| why.contains("requests failed")), "{told}");
+    let took = Duration::from_micros(told["took_us"].as_u64().unwrap_or_default());
+    ensure!(took < Duration::from_secs(15), "{took:?}");
+    site.expect_matching("g1")?;
+    let report = load.stop()?;
+    // What the candidate answered is wrong; no connection was refused or reset.
+    ensure!(report.lost_by(hareload_testkit::report::Loss::Refused) == 0, "{report}");
+    eprintln!("{} answers 500: undone after {took:?}: {report}", haproxy.version);
+    Ok(())
+}
+
+pub(crate) fn of_one_that_fails_a_probe(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    // It answers for half a second, and then no more.
+    let flag = site.checkout("flag");
+    std::fs::write(&flag, "")?;
+    let probe = format!("exec:test -e {}", flag.display());
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let running = site.deploy(candidate).args(["--probation", "20s", "--probe", &probe]).spawn()?;
+    site.stage.expect_serving_beside("g2")?;
+    std::fs::remove_file(&flag)?;
+    let result = running.wait(DEADLINE)?.expect_code(150)?;
+    let told = told(&result)?;
+    ensure!(told["fate"]["undone"].as_str().is_some_and(|why| why.contains("exec:test -e")), "{told}");
+    site.expect_matching("g1")?;
+    load.stop()?.expect_lossless().map(drop)
+}
+
+/// The job is cancelled: what was there before comes back, and hareload dies of the signal when it has.
+pub(crate) fn that_is_interrupted(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    let running = site.deploy(site.candidate(&Config::plain("g2"))?).args(["--probation", "20s"]).spawn()?;
+    site.stage.expect_serving_beside("g2")?;
+    running.signal(Signal::TERM)?;
+    let result = running.wait(DEADLINE)?;
+    ensure!(result.signal == Some(15), "{result:?}");
+    ensure!(result.stdout.contains("\"undone\""), "{}", result.stdout);
+    site.expect_matching("g1")?;
+    load.stop()?.expect_lossless().map(drop)
+}

@@ -1,0 +1,151 @@
+//! What can't be deployed is refused with a clear error, and nothing is touched.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use hareload_testkit::anyhow::{Context as _, Result, ensure};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::hareload::Hareload;
+use hareload_testkit::process::{self, RunResult};
+
+use crate::DEADLINE;
+use crate::site::{Site, run};
+
+fn expect_refused(site: &Site, what: &str, command: &Hareload, code: i32, word: &str) -> Result<()> {
+    let (picture, pid) = (site.picture()?, site.stage.instance.pid()?);
+    let told = run(command, code).with_context(|| what.to_owned())?;
+    let why = told["fate"]["refused"][1].as_str().unwrap_or_default();
+    ensure!(why.contains(word), "{what}: no {word:?}: {told}");
+    ensure!(site.picture()? == picture && site.stage.instance.pid()? == pid, "{what}: something is touched");
+    site.expect_matching("g1").with_context(|| what.to_owned())
+}
+
+pub(crate) fn candidates(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let at = |name: &str| site.checkout(name);
+    expect_refused(&site, "none", &site.deploy(at("missing.cfg")), 2, "does not exist")?;
+    fs::File::create(at("large.cfg"))?.set_len(50 << 20)?;
+    expect_refused(&site, "50 MB", &site.deploy(at("large.cfg")), 2, "is larger than")?;
+    let made = Command::new("mkfifo").arg(at("fifo.cfg")).status()?;
+    ensure!(made.success());
+    expect_refused(&site, "a FIFO", &site.deploy(at("fifo.cfg")), 2, "a FIFO")?;
+    fs::create_dir(at("empty"))?;
+    expect_refused(&site, "an empty directory", &site.deploy(at("empty")), 2, "no file in it")?;
+    fs::create_dir(at("tree"))?;
+    symlink("/etc/passwd", at("tree/haproxy.cfg"))?;
+    expect_refused(&site, "a link", &site.deploy(at("tree")), 2, "leads out of the candidate")?;
+    fs::write(at("other.cfg"), "global\n")?;
+    let two = site.deploy(at("other.cfg")).arg(at("large.cfg"));
+    expect_refused(&site, "two for one", &two, 2, "larger")?;
+    fs::write(at("binary.cfg"), [0_u8, 159, 146, 150].repeat(999))?;
+    expect_refused(&site, "rubbish", &site.deploy(at("binary.cfg")), 6, "")?;
+    fs::write(at("empty.cfg"), "")?;
+    expect_refused(&site, "an empty file", &site.deploy(at("empty.cfg")), 6, "")?;
+    changing(&site)
+}
+
+/// A candidate that is being written all the time.
+fn changing(site: &Site) -> Result<()> {
+    let path = site.checkout("changing.cfg");
+    // Large enough that it changes while it is read.
+    let text = format!("{}\n{}", site.text(&Config::plain("g1"))?, "# x\n".repeat(4 << 20));
+    fs::write(&path, &text)?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::os::unix::fs::FileExt as _;
+            let file = fs::File::options().write(true).open(&path).expect("it is there");
+            while !over.load(Ordering::Relaxed) {
+                let _ = file.write_all_at(b"# y\n", text.len() as u64 - 4);
+            }
+        });
+        let refused =
+            expect_refused(site, "a changing one", &site.deploy(&path), 2, "has changed while it was read");
+        over.store(true, Ordering::Relaxed);
+        refused
+    })
+}
+
+pub(crate) fn places(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let at = |name: &str| site.stage.instance.dir().join(name);
+    fs::create_dir(at("own-dir"))?;
+    let onto = |name: &str| site.deploy(&candidate).option("-f", at(name));
+    expect_refused(&site, "a directory", &onto("own-dir"), 2, "is a directory, and the candidate one file")?;
+    symlink("own-nowhere", at("own-dangling"))?;
+    expect_refused(&site, "a dangling link", &onto("own-dangling"), 2, "can't be followed")?;
+    // Mounted by itself, as a container has it.
+    let path = site.stage.instance.config_path();
+    let bind = format!("mount --bind {0} {0}", path.display());
+    expect_refused_in(&site, &bind, 2, "is mounted by itself")?;
+    let read_only =
+        format!("mount --bind {0} {0} && mount -o remount,bind,ro {0}", site.stage.instance.dir().display());
+    // The state is elsewhere, where it can be written.
+    let elsewhere = site.checkout("history");
+    let told = in_mounts(&site, &read_only, &site.deploy(&candidate).env("HARELOAD_HISTORY_DIR", elsewhere))?;
+    ensure!(told.code != 0 && told.code != 150, "{told:?}");
+    site.expect_matching("g1")
+}
+
+/// Runs it where this was mounted before.
+fn in_mounts(site: &Site, script: &str, command: &Hareload) -> Result<RunResult> {
+    let mut wrapper = Command::new("unshare");
+    let script = format!("{script} && exec \"$@\"");
+    wrapper.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let _ = site;
+    process::run(command.within(wrapper), DEADLINE)
+}
+
+fn expect_refused_in(site: &Site, script: &str, code: i32, word: &str) -> Result<()> {
+    let (picture, pid) = (site.picture()?, site.stage.instance.pid()?);
+    let told = in_mounts(site, script, &site.deploy(site.candidate(&Config::plain("g2"))?))?;
+    ensure!(told.code == code && told.stdout.contains(word), "{script}: {told:?}");
+    ensure!(
+        site.picture()? == picture && site.stage.instance.pid()? == pid,
+        "{script}: something is touched"
+    );
+    site.expect_matching("g1")
+}
+
+/// No room where the configuration lies, or where it is kept.
+pub(crate) fn full_disks(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let place = site.stage.instance.dir().join("own-small");
+    fs::create_dir(&place)?;
+    let config = place.join("haproxy.cfg");
+    fs::write(&config, site.text(&Config::plain("g1"))?)?;
+    let saved = site.checkout("saved.cfg");
+    fs::copy(&config, &saved)?;
+    let large = format!("{}\n{}", site.text(&Config::plain("g2"))?, "# x\n".repeat(40_000));
+    let candidate = site.checkout("large.cfg");
+    fs::write(&candidate, large)?;
+    let small = format!(
+        "mount -t tmpfs -o size=64k none {0} && cp {1} {2}",
+        place.display(),
+        saved.display(),
+        config.display()
+    );
+    let after = format!(
+        "{{ code=$?; cmp {} {} || exit 99; ls -A {}; exit $code; }}",
+        saved.display(),
+        config.display(),
+        place.display()
+    );
+    let deploy = site.deploy(&candidate).option("-f", &config);
+    let mut wrapper = Command::new("unshare");
+    let script = format!("{small} && \"$@\"; {after}");
+    wrapper.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let told = process::run(deploy.within(wrapper), DEADLINE)?;
+    ensure!(told.code == 1 && told.stdout.contains("No space left"), "{told:?}");
+    ensure!(told.stdout.trim_end().ends_with("}\nhaproxy.cfg"), "something is left: {told:?}");
+    let history = site.history("");
+    let full = format!("mount -t tmpfs -o size=16k,mode=0700 none {}", history.display());
+    let told = in_mounts(&site, &full, &site.deploy(&candidate))?;
+    ensure!(told.code == 1 && told.stdout.contains("No space left"), "{told:?}");
+    site.expect_matching("g1")
+}

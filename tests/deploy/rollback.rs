@@ -1,0 +1,56 @@
+//! Back to what was kept.
+
+use std::fs;
+
+use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::config::Config;
+use hareload_testkit::haproxies::Haproxy;
+
+use crate::site::{Site, run};
+
+pub(crate) fn goes_back(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    let map = site.stage.instance.dir().join("own-hosts.map");
+    let line = format!("http-request set-header x-map %[src,map({})]", map.display());
+    fs::write(&map, "two\n")?;
+    run(&site.deploy(site.candidate(&Config::plain("g2").extra_frontend(&line))?), 0)?;
+    fs::write(&map, "three\n")?;
+    run(&site.deploy(site.candidate(&Config::plain("g3").extra_frontend(&line))?), 0)?;
+    // With all that it referred to. What lay there before the third one came, nobody had run.
+    run(&site.rollback(), 0)?;
+    site.expect_matching("g2")?;
+    ensure!(fs::read_to_string(&map)? == "two\n");
+    run(&site.rollback(), 0)?;
+    site.expect_matching("g1")?;
+    let told = run(&site.rollback(), 2)?;
+    ensure!(told["fate"]["refused"][1].as_str().is_some_and(|why| why.contains("older")), "{told}");
+    run(&site.rollback().args(["--to", "4"]), 0)?;
+    site.expect_matching("g3")?;
+    ensure!(fs::read_to_string(&map)? == "three\n");
+    let told = run(&site.rollback().args(["--to", "77"]), 2)?;
+    ensure!(told["fate"]["refused"][1].as_str().is_some_and(|why| why.contains("77")), "{told}");
+    ensure!(site.kept()?.len() == 4, "{:?}", site.kept()?);
+    site.expect_matching("g3")?;
+    load.stop()?.expect_lossless().map(drop)
+}
+
+/// Somebody has broken what is in place by hand, or lost it.
+pub(crate) fn from_a_broken_one(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    run(&site.deploy(site.candidate(&Config::plain("g2"))?), 0)?;
+    let states = |site: &Site| -> Result<Vec<String>> {
+        Ok(site.kept()?.into_iter().map(|(_, state)| state).collect())
+    };
+    fs::write(site.stage.instance.config_path(), "nonsense\n")?;
+    site.stage.hareload().run()?.expect_code(6)?;
+    let told = run(&site.rollback(), 0)?;
+    ensure!(told["kept"] == 2, "{told}");
+    site.expect_matching("g2")?;
+    ensure!(states(&site)? == ["found", "good", "unproven"], "{:?}", site.kept()?);
+    fs::remove_file(site.stage.instance.config_path())?;
+    run(&site.rollback(), 0)?;
+    site.expect_matching("g2")?;
+    load.stop()?.expect_lossless().map(drop)
+}
