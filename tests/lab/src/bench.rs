@@ -68,6 +68,8 @@ pub(crate) const ALL: &[Bench] = &[
     idle("bench-healthy", "healthy", &[], 10),
     idle("bench-healthy-1000", "healthy", &[], 1000),
     idle("bench-notify", "notify", &[], 10),
+    // The candidate is what is in place: the instance's own configuration, by its name in the instance's directory.
+    idle("bench-deploy-unchanged", "deploy", &["--if-changed", "haproxy.cfg"], 10),
 ];
 
 /// What a verb that finds all as it should be takes beyond a hareload that does nothing.
