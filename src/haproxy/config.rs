@@ -6,6 +6,7 @@
 //! may be taken is marked.
 
 mod address;
+mod carried;
 mod conditions;
 mod environment;
 mod files;
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use address::{AddressKind, BindAddress, Transport};
+pub use carried::{Carried, Servers, StateFiles};
 pub use environment::Environment;
 pub use files::{Content, NamedFiles};
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
@@ -54,6 +56,8 @@ pub struct Config {
     pub usesrc: Vec<Usesrc>,
     /// The files that HAProxy reads besides.
     pub files: NamedFiles,
+    /// What it takes over from the one before.
+    pub carried: Carried,
     keywords: BTreeMap<String, Vec<Place>>,
 }
 

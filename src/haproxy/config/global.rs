@@ -64,6 +64,10 @@ pub struct Global {
     pub localpeer: Option<Setting>,
     /// `localpeer`, the last before any `peers` section: up to HAProxy 3.0 those after it are ignored.
     pub localpeer_before_peers: Option<Setting>,
+    /// `server-state-file`, the first.
+    pub server_state_file: Option<Setting>,
+    /// `server-state-base`, the first.
+    pub server_state_base: Option<Setting>,
     /// `noreuseport`, the first that is certainly in effect, else the first.
     pub noreuseport: Option<Setting>,
     /// `daemon`.
@@ -153,6 +157,8 @@ impl Global {
             "gid" => first(&mut self.gid),
             "pidfile" => first(&mut self.pidfile),
             "maxconn" => first(&mut self.maxconn),
+            "server-state-file" => first(&mut self.server_state_file),
+            "server-state-base" => first(&mut self.server_state_base),
             "ulimit-n" => first(&mut self.ulimit_n),
             "nbproc" => self.nbproc = setting,
             "nbthread" => self.nbthread = setting,

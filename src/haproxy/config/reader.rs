@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::address::{self, Around, BindAddress, Transport};
+use super::carried;
 use super::conditions::{Conditions, Truth};
 use super::environment::{self, Environment};
 use super::words::{self, Variable, Word, text};
@@ -99,6 +100,7 @@ struct Reader {
     /// Whether a `peers` section has begun, in this file or another.
     had_peers: bool,
     unix_prefix: Prefix,
+    carried: carried::Reading,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -181,6 +183,7 @@ impl Reader {
             });
         }
         self.config.files.line(place, &self.section.kind, words);
+        self.carried.line(place, words, presence, &mut self.config.carried);
         match (self.section.kind.as_str(), first) {
             ("global", "unix-bind") => {
                 self.keyword(place, words);
@@ -228,9 +231,12 @@ impl Reader {
         self.section = Arc::new(section);
         self.begun = if presence == Presence::Certain { Standing::Certain } else { Standing::Conditional };
         // `from` names the defaults (2.4); those that aren't known are left to HAProxy
-        let inherited = match words.iter().position(|word| word.text == "from") {
-            Some(at) if at > 0 => self.named.get(text(words, at + 1)).copied().unwrap_or(Switch::Either),
-            _ => self.defaults,
+        let from = words.iter().position(|word| word.text == "from").filter(|at| *at > 0);
+        let from = from.map(|at| text(words, at + 1));
+        self.carried.begin(&kind, text(words, 1), from);
+        let inherited = match from {
+            Some(from) => self.named.get(from).copied().unwrap_or(Switch::Either),
+            None => self.defaults,
         };
         match kind.as_str() {
             "frontend" | "listen" => self.proxy = inherited,
@@ -254,6 +260,7 @@ impl Reader {
 
     /// `disabled` and `default-bind` count for their whole section, wherever they stand.
     fn end_section(&mut self) {
+        self.carried.end(&self.section.kind, &self.section.name, &mut self.config.carried);
         if self.section.kind == "defaults" {
             self.named.insert(self.section.name.clone(), self.defaults);
         }
