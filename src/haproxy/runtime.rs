@@ -6,12 +6,14 @@
 mod errors;
 mod health;
 mod info;
+mod states;
 mod statistics;
 
 use super::alerts::sanitise;
 pub use errors::Errors;
 pub use health::{BackendHealth, Health, Worse, compare, suspects};
 pub use info::Info;
+pub use states::{NO_STATES, SHOW_STATES, ServerStates};
 pub use statistics::{Kind, SHOW_BACKENDS, SHOW_SERVERS, SHOW_TRAFFIC, StatRow, Statistics, Traffic};
 
 /// The longest reply that is read in one piece; `show info` has some 3 KiB.
@@ -51,6 +53,12 @@ pub enum ReplyError {
     RowTooLong {
         /// How it begins.
         excerpt: String,
+    },
+    /// More servers than anybody has.
+    #[error("`show servers state` has more than {bytes} bytes")]
+    TooManyServers {
+        /// How many are read.
+        bytes: usize,
     },
     /// More backends than anybody has.
     #[error("`show stat` has more than {limit} backends")]

@@ -1,7 +1,7 @@
 //! What others say: HAProxy on its output and its admin socket, and systemctl.
 
 use hareload::haproxy::alerts::{self, BindAddress};
-use hareload::haproxy::runtime::{self, Health, Info, ReplyError, Statistics};
+use hareload::haproxy::runtime::{self, Health, Info, ReplyError, ServerStates, Statistics};
 use hareload::os::systemd::{self, Unit};
 
 use crate::{assert_safe, hostile};
@@ -88,6 +88,48 @@ fn a_reply_to_show_info_names_who_answers() {
             let _ = info.version();
         }
         Err(error) => assert_safe(&error.to_string()),
+    });
+}
+
+#[test]
+fn a_reply_to_show_servers_state_becomes_a_file_or_nothing() {
+    let words: [&[u8]; 14] = [
+        b"1\n",
+        b"1",
+        b"2\n",
+        b"# be_id be_name srv_id\n",
+        b"3 app 1 one 127.0.0.1 2 0 1 1 0 1 0 2 0 0 0 0 - 9001 -\n",
+        b"4 web 1 one 127.0.0.1 0 1 1 1 0 1 0 0 0 0 0 0 - 9002 - 0 0 - - 0\n",
+        b"3 app 1 two ",
+        b" ",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b"\x1b[31m",
+        b"Permission denied\n",
+        "\u{202e}".as_bytes(),
+    ];
+    let read = |text: &[u8], piece: usize| {
+        let mut states = ServerStates::new();
+        text.chunks(piece).try_for_each(|piece| states.take(piece))?;
+        states.end()
+    };
+    hostile(&words, |text| {
+        let whole = read(text, text.len().max(1));
+        for piece in [1, 2, 7, 100] {
+            assert_eq!(read(text, piece).ok(), whole.clone().ok(), "in pieces of {piece}");
+        }
+        match whole {
+            Ok(states) => {
+                let own = |byte: &u8| *byte == b'\n' || *byte == b' ' || byte.is_ascii_graphic();
+                assert!(states.all().starts_with(b"1\n") && states.all().iter().all(own));
+                // What was written is a reply again.
+                assert_eq!(read(states.all(), 9).as_ref(), Ok(&states));
+                let app = states.of(&["app".to_owned()]);
+                assert!(read(&app, 9).is_ok() && app.len() <= states.all().len());
+            }
+            Err(error) => assert_safe(&error.to_string()),
+        }
     });
 }
 
