@@ -59,6 +59,12 @@ pub enum FileError {
         /// The bound, in bytes.
         max: usize,
     },
+    /// It is a symbolic link that somebody else has put there.
+    #[error("{} is a link of another user's, who could have it lead anywhere", path.display())]
+    ForeignLink {
+        /// The link.
+        path: PathBuf,
+    },
     /// We may not.
     #[error("no permission for {}", path.display())]
     NoAccess {
@@ -140,11 +146,20 @@ pub fn modified(path: &Path) -> Option<jiff::Timestamp> {
     at(metadata.mtime(), metadata.mtime_nsec()).max(at(metadata.ctime(), metadata.ctime_nsec()))
 }
 
+/// When its content was last written, as far as its file system tells; `None` if that can't be told.
+pub fn written(path: &Path) -> Option<jiff::Timestamp> {
+    fs::metadata(path).ok()?.modified().ok()?.try_into().ok()
+}
+
 /// Whether a file belongs to another user than us and root, or others may write to it. One that is not there does not.
 pub fn is_changeable_by_others(path: &Path) -> bool {
-    let trusted = [privilege::euid(), privilege::ROOT];
     fs::metadata(path)
-        .is_ok_and(|metadata| !trusted.contains(&metadata.uid()) || metadata.mode() & WRITABLE_BY_OTHERS != 0)
+        .is_ok_and(|metadata| !is_trusted(&metadata) || metadata.mode() & WRITABLE_BY_OTHERS != 0)
+}
+
+/// Whether it belongs to us or root.
+fn is_trusted(metadata: &fs::Metadata) -> bool {
+    [privilege::euid(), privilege::ROOT].contains(&metadata.uid())
 }
 
 /// Whether it is a FIFO: a named one, or a pipe below `/dev/fd`. Symbolic links are followed.
@@ -191,7 +206,7 @@ fn is_null(metadata: &fs::Metadata) -> bool {
 ///
 /// An existing file's owner, group and permissions are kept, and it is an error if they can't be; a new file gets
 /// 0644. Where `path` is a symbolic link to a regular file, that file is replaced and the link stays; a dangling
-/// link is refused.
+/// link is refused, and so is the link of another user than us and root: in a directory like `/tmp` anybody can put one.
 pub fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), FileError> {
     replace_with_mode(path, bytes, durability, NEW_FILE_MODE)
 }
@@ -205,6 +220,9 @@ pub fn replace_with_mode(
 ) -> Result<(), FileError> {
     let fail = |error| FileError::of(path, error);
     let (target, existing) = match fs::symlink_metadata(path) {
+        Ok(link) if link.is_symlink() && !is_trusted(&link) => {
+            return Err(FileError::ForeignLink { path: path.to_owned() });
+        }
         Ok(link) if link.is_symlink() => {
             let target = fs::canonicalize(path).map_err(fail)?;
             let metadata = fs::metadata(&target).map_err(fail)?;
@@ -421,6 +439,20 @@ mod tests {
         assert!(matches!(replace(&dangling, b"", Durability::Volatile), Err(FileError::Missing { .. })));
         let lost = directory.path().join("no/such/file");
         assert!(matches!(replace(&lost, b"", Durability::Volatile), Err(FileError::Missing { .. })));
+    }
+
+    #[test]
+    fn the_link_of_another_user_is_not_followed() {
+        let (directory, path) = room();
+        fs::write(&path, "1").unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("haproxy.pid", &link).unwrap();
+        if std::os::unix::fs::lchown(&link, Some(12), Some(13)).is_err() {
+            eprintln!("skipped: the_link_of_another_user_is_not_followed needs root");
+            return;
+        }
+        assert!(matches!(replace(&link, b"2", Durability::Volatile), Err(FileError::ForeignLink { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"1");
     }
 
     #[test]
