@@ -132,6 +132,9 @@ pub struct MannerArgs {
     /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
     #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
     pub hard_stop_after: Option<Duration>,
+    /// How old a file with server states may be that nobody could write anew; an older one is set aside [default: 1h]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_STATE_AGE", value_parser = duration)]
+    pub state_age: Option<Duration>,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,
@@ -245,6 +248,9 @@ pub struct ProofArgs {
     /// Limit the draining of the new HAProxy itself, one day: its `hard-stop-after`, if its configuration has none
     #[arg(long, value_name = "DURATION", env = "HARELOAD_HARD_STOP_AFTER", value_parser = duration)]
     pub hard_stop_after: Option<Duration>,
+    /// How old a file with server states may be that nobody could write anew; an older one is set aside [default: 1h]
+    #[arg(long, value_name = "DURATION", env = "HARELOAD_STATE_AGE", value_parser = duration)]
+    pub state_age: Option<Duration>,
     /// Options for HAProxy, after `--`
     #[arg(last = true, value_name = "HAPROXY-OPTION")]
     pub extra: Vec<OsString>,

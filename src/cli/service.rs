@@ -89,6 +89,7 @@ fn asked(work: &Work, proof: &ProofArgs, leave: &LeaveArgs) -> Asked {
             ready_timeout: proof.ready_timeout,
             hard_stop_after: proof.hard_stop_after,
             extra: proof.extra.clone(),
+            state_age: proof.state_age,
             ..MannerArgs::default()
         },
         drain_timeout: leave.drain_timeout,

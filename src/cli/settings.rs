@@ -29,6 +29,9 @@ use super::options::{Asked, Form, FormWord, OnState, Report, WayWord, probe};
 const WAIT: Duration = Duration::from_secs(300);
 /// How long another handover is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How old server states may be that nobody could tell anew: a boot after an upgrade takes minutes, and within an hour whoever
+/// has drained a server by hand still means it.
+const STATE_AGE: Duration = Duration::from_secs(3600);
 /// How long a hook may take: as long as a start may, and a bit more.
 const HOOK: Duration = Duration::from_secs(90);
 /// How many configurations are kept.
@@ -163,6 +166,7 @@ fn resolve_with(
     let hard_stop =
         list.optional("hard-stop-after", manner.hard_stop_after, file.hard_stop_after.map(|text| text.0));
     list.unless(hard_stop.is_some(), "hard-stop-after", "none");
+    let state_age = list.pick("state-age", manner.state_age, file.state_age.map(|text| text.0), || STATE_AGE);
     let patience =
         list.pick("lock-timeout", args.turn.lock_timeout, file.lock_timeout.map(|text| text.0), || PATIENCE);
     let hook = &args.hook;
@@ -221,6 +225,7 @@ fn resolve_with(
         settle,
         drain,
         hard_stop_after: hard_stop,
+        state_age,
         patience,
         limits,
         on_drain: None,

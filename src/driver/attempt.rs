@@ -10,6 +10,7 @@ use tokio::time;
 use crate::core::account::Named;
 use crate::core::action::Stage;
 use crate::core::input::{Failure, Refusal};
+use crate::core::plan::Way;
 use crate::haproxy::alerts;
 use crate::haproxy::argv::Launch;
 use crate::haproxy::handoff::{HEARD_SIGNALS, Word};
@@ -27,6 +28,7 @@ use super::lending;
 use super::members::Members;
 use super::readings::Readings;
 use super::records::{Journal, Paths, Records};
+use super::states::StateFiles;
 use super::timeline::Timeline;
 use super::ways::{Chosen, Source};
 
@@ -73,6 +75,10 @@ pub(super) struct Preparation<'a> {
     pub(super) exported: &'a [(OsString, OsString)],
     /// `hard-stop-after` of the new generation.
     pub(super) hard_stop_after: Option<Duration>,
+    /// An admin socket on which the old one answers.
+    pub(super) admin: Option<PathBuf>,
+    /// How old a file with server states may be that nobody could write anew.
+    pub(super) state_age: Duration,
     /// Where things are written down.
     pub(super) records: &'a Records<'a>,
     /// The boot.
@@ -95,13 +101,13 @@ pub(super) enum NotSpawned {
 
 impl Preparation<'_> {
     /// Prepares and spawns. The journal is written before anything that would have to be undone.
-    pub(super) fn start(
+    pub(super) async fn start(
         &self,
         chosen: &Chosen,
         notes: &mut Vec<String>,
     ) -> Result<(Attempt, Rc<Process>), NotSpawned> {
         let mut kept = Vec::new();
-        let started = self.spawn(chosen, &mut kept, notes);
+        let started = self.spawn(chosen, &mut kept, notes).await;
         if started.is_err() {
             // Nobody has touched the sockets' paths: their second names are all that is to be undone.
             for kept in &kept {
@@ -113,7 +119,7 @@ impl Preparation<'_> {
         started
     }
 
-    fn spawn(
+    async fn spawn(
         &self,
         chosen: &Chosen,
         kept: &mut Vec<Kept>,
@@ -126,9 +132,9 @@ impl Preparation<'_> {
         files::replace_with_mode(&paths.overlay, overlay.as_bytes(), Durability::Volatile, 0o600)
             .map_err(|error| before(error.to_string()))?;
         let env = inheritance::with(self.old.inherited(), self.exported);
-        let workdir = self.old.command.workdir.as_ref().map(PathBuf::from);
-        let workdir = workdir.filter(|path| path.is_absolute()).or_else(|| self.old.cwd.clone());
-        let readings = Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env));
+        let workdir = self.old.start_directory();
+        let (readings, config) =
+            Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env));
         if let Err(error) = self.records.set_readings(number, &readings) {
             notes.push(format!("what the new one reads can't be written down: {error}"));
         }
@@ -144,6 +150,11 @@ impl Preparation<'_> {
         if !kept.is_empty() {
             journal.kept.clone_from(kept);
             self.records.set_journal(&journal).map_err(|error| before(error.to_string()))?;
+        }
+        let states = StateFiles::of(&config, workdir.as_deref());
+        drop(config);
+        if let Some(states) = states {
+            notes.extend(self.carry_over(&states, chosen.way).await);
         }
         let mut attempt = Attempt {
             number,
@@ -199,6 +210,17 @@ impl Preparation<'_> {
         attempt.members.add(Rc::clone(&launcher));
         attempt.output = Some(spawned.output);
         Ok((attempt, launcher))
+    }
+
+    /// Server states, if the configuration asks for them: as late as can be, since they change.
+    async fn carry_over(&self, states: &StateFiles, way: Way) -> Vec<String> {
+        match way {
+            Way::Start => states.set_aside(self.state_age, self.timeline),
+            Way::Shared | Way::Trial | Way::Overlap | Way::Pause => {
+                let (admin, serving) = (self.admin.as_deref(), &self.old.processes);
+                states.carry_over(admin, serving, self.state_age, self.timeline).await
+            }
+        }
     }
 
     /// A number that nobody has: also where the records are lost, and those that run still carry theirs.

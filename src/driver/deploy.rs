@@ -382,7 +382,7 @@ fn is_hash(expected: &str, hash: &str) -> bool {
 /// What a HAProxy would read that is started now in the place of this one.
 fn readings_of(configs: &[PathBuf], old: &Old, request: &Request) -> Readings {
     let inherited = inheritance::with(old.inherited(), &request.exported);
-    Readings::take(configs, workdir(old).as_deref(), inheritance::environment(&inherited))
+    Readings::take(configs, workdir(old).as_deref(), inheritance::environment(&inherited)).0
 }
 
 /// Where relative paths begin.

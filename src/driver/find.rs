@@ -93,6 +93,12 @@ impl Old {
         Named { generation: self.number, pids: self.processes.iter().map(|process| process.pid()).collect() }
     }
 
+    /// Where the paths of its successor begin: `-C`, or its working directory.
+    pub(super) fn start_directory(&self) -> Option<PathBuf> {
+        let workdir = self.command.workdir.as_ref().map(PathBuf::from);
+        workdir.filter(|path| path.is_absolute()).or_else(|| self.cwd.clone())
+    }
+
     /// Whether it is one of its processes.
     pub fn is_member(&self, pid: u32) -> bool {
         self.processes.iter().any(|process| process.pid() == pid)

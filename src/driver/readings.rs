@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::haproxy::config::{Content, Environment};
+use crate::haproxy::config::{Config, Content, Environment};
 use crate::os::files;
 
 use super::texts::{self, Texts};
@@ -104,7 +104,13 @@ pub enum How {
 
 impl Readings {
     /// Reads what a HAProxy will read that is started now from `workdir`, in this environment.
-    pub(super) fn take(configs: &[PathBuf], workdir: Option<&Path>, environment: Environment) -> Readings {
+    ///
+    /// What the configuration says is given too: it may be large, and is read once.
+    pub(super) fn take(
+        configs: &[PathBuf],
+        workdir: Option<&Path>,
+        environment: Environment,
+    ) -> (Readings, Config) {
         // The next command may be called from elsewhere.
         let seen = |path: &Path| {
             let path = texts::within(workdir, path);
@@ -124,9 +130,9 @@ impl Readings {
             whole.update(text);
             taking.known(path, text);
         }
-        let config = texts.config_in(environment);
+        let parsed = texts.config_in(environment);
         let mut certificates = 0;
-        for (path, content) in config.files.paths() {
+        for (path, content) in parsed.files.paths() {
             let path = seen(&path);
             match content {
                 Content::Other => taking.file(&path),
@@ -136,14 +142,15 @@ impl Readings {
                     for line in String::from_utf8_lossy(&list).lines() {
                         let name = line.split([' ', '\t', '[', '#']).next().unwrap_or_default();
                         if !name.is_empty() && !name.starts_with('@') {
-                            taking.certificate(&seen(&config.files.in_list(&path, name)), &mut certificates);
+                            taking.certificate(&seen(&parsed.files.in_list(&path, name)), &mut certificates);
                         }
                     }
                 }
                 Content::Certificate => taking.certificate(&path, &mut certificates),
             }
         }
-        Readings { config: hexadecimal(whole), files: taking.readings, left_out: taking.left_out }
+        let (config, files) = (hexadecimal(whole), taking.readings);
+        (Readings { config, files, left_out: taking.left_out }, parsed)
     }
 
     /// What has changed since.
@@ -323,7 +330,7 @@ mod tests {
             "frontend a\n bind :1 ssl crt certs\n use_backend %[src,map(m.map)]\n errorfile 503 none.http\n";
         std::fs::write(at("h.cfg"), text).unwrap();
         let configs = [PathBuf::from("h.cfg")];
-        let readings = Readings::take(&configs, Some(room.path()), Environment::default());
+        let (readings, _) = Readings::take(&configs, Some(room.path()), Environment::default());
         assert_eq!(readings.files.len(), 5);
         assert_eq!(readings.config, hexadecimal(Sha256::new().chain_update(text)));
         assert_eq!(change_of(&readings), []);
@@ -344,7 +351,7 @@ mod tests {
     fn a_directory_of_configurations_is_watched_for_its_configurations() {
         let room = tempfile::tempdir().unwrap();
         std::fs::write(room.path().join("a.cfg"), "global\n").unwrap();
-        let readings = Readings::take(&[room.path().to_owned()], None, Environment::default());
+        let (readings, _) = Readings::take(&[room.path().to_owned()], None, Environment::default());
         std::fs::write(room.path().join("notes"), "").unwrap();
         assert_eq!(change_of(&readings), []);
         std::fs::write(room.path().join("b.cfg"), "").unwrap();

@@ -422,7 +422,7 @@ fn surroundings() -> u64 {
 pub fn asked(request: &super::request::Request) -> String {
     let words: Vec<OsString> = request.extra.clone();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:x}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:x}",
         request.haproxy,
         request.configs,
         request.pidfile,
@@ -434,6 +434,7 @@ pub fn asked(request: &super::request::Request) -> String {
         request.settle,
         request.drain,
         request.hard_stop_after,
+        request.state_age,
         request.limits.bound,
         request.limits.live,
         surroundings()

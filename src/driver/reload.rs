@@ -12,7 +12,7 @@ use crate::core::account::Account;
 use crate::core::input::{Input, Refusal};
 use crate::core::outcome::Verdict;
 use crate::core::phase::Phase;
-use crate::core::plan::Way;
+use crate::core::plan::{Drain, Way};
 use crate::haproxy::handoff::Word;
 use crate::haproxy::overlay::Overlay;
 use crate::os::clock;
@@ -28,6 +28,7 @@ use super::intention::{Intended, Intention};
 use super::pidfile;
 use super::records::{self, Last};
 use super::request::{Refused, Request};
+use super::teaching;
 use super::texts::Texts;
 use super::timeline::Timeline;
 use super::ways::{self, Extent, Survey};
@@ -102,6 +103,8 @@ pub(super) struct Taking {
     pub(super) configs: Vec<PathBuf>,
     pub(super) survey: Survey,
     pub(super) dwell: Duration,
+    /// What becomes of the old one after the commit.
+    pub(super) drain: Drain,
     /// See [`crate::core::plan::Plan::patient`].
     pub(super) patient: bool,
 }
@@ -127,6 +130,7 @@ impl Held<'_> {
         pidfile::replaceable(&old.pidfile)?;
         self.overlay()?;
         let survey = ways::choose(&old, &texts, &self.records, self.request.way, Extent::All).await?;
+        let drain = teaching::drain(&self.request.drain, &texts);
         // Megabytes, if there are many backends, and not needed while the new one starts.
         drop(texts);
         let dwell = match (self.request.dwell, survey.chosen.first()) {
@@ -135,7 +139,7 @@ impl Held<'_> {
             (None, _) => Duration::ZERO,
         };
         let known = Rc::clone(&old);
-        let taking = Taking { old, haproxy, configs, survey, dwell, patient: false };
+        let taking = Taking { old, haproxy, configs, survey, dwell, drain, patient: false };
         let mut account = self.take_over(taking, recovered, interrupts).await;
         account.notes.extend(self.beside(&known, &account));
         Ok(account)
@@ -165,7 +169,7 @@ impl Held<'_> {
         recovered: Option<&Account>,
         interrupts: &mut Interrupts,
     ) -> Account {
-        let Taking { old, haproxy, configs, survey, dwell, patient } = taking;
+        let Taking { old, haproxy, configs, survey, dwell, drain, patient } = taking;
         let mut handover = Handover::new(
             self.request,
             &self.records,
@@ -185,6 +189,11 @@ impl Held<'_> {
         debug_assert_eq!(handover.machine.phase(), Phase::Probing, "nothing is touched yet");
         let mut plan = handover.plan();
         plan.dwell = dwell;
+        if plan.drain != drain {
+            let why = "the old one teaches stick tables, and is not stopped before 10 s";
+            self.timeline.note("hareload", why);
+        }
+        plan.drain = drain;
         plan.patient = patient;
         let outcome = handover.run(Vec::new(), Some(Input::Planned(plan)), interrupts).await;
         handover.conclude(self.command, outcome, self.began)

@@ -62,6 +62,8 @@ pub struct Request {
     pub drain: Drain,
     /// HAProxy's own limit on the draining of the new generation, one day (`hard-stop-after` in the overlay).
     pub hard_stop_after: Option<Duration>,
+    /// How old a file with server states may be that nobody could write anew, as at a start where nobody serves.
+    pub state_age: Duration,
     /// How long to wait for another handover to end.
     pub patience: Duration,
     /// The deadlines.

@@ -121,6 +121,7 @@ impl Held<'_> {
             self.forget_all();
         }
         account.outcome.interrupted = account.outcome.interrupted.or(leaving.interrupted);
+        account.notes.extend(leaving.states.iter().cloned());
         account.notes.extend(stays(&leaving, end));
         Ok(account)
     }

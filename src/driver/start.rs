@@ -103,7 +103,9 @@ impl Held<'_> {
         let inherited = before.map(Old::inherited);
         let old = Rc::new(Old { command, cwd, inherited, ..Old::nobody(pidfile) });
         let dwell = self.request.dwell.unwrap_or(Duration::ZERO);
-        Ok(Taking { old, haproxy, configs, survey, dwell, patient: false })
+        // There is nobody who could drain.
+        let drain = self.request.drain.clone();
+        Ok(Taking { old, haproxy, configs, survey, dwell, drain, patient: false })
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Leaving {
     everybody: Vec<Rc<Process>>,
     named: Named,
     notes: Vec<String>,
+    /// What is to be said of the states of servers, which were kept before.
+    pub(super) states: Vec<String>,
     stopping: Stopping,
     deeds: Vec<Deed>,
     told: Option<Order>,
@@ -108,7 +110,11 @@ impl Held<'_> {
         };
         account.outcome.interrupted = interrupted;
         account.exit_code = account.outcome.exit_code();
-        Account { old: Some(leaving.named.clone()), notes: leaving.notes.clone(), ..account }
+        Account {
+            old: Some(leaving.named.clone()),
+            notes: [leaving.notes.as_slice(), &leaving.states].concat(),
+            ..account
+        }
     }
 
     /// Tells everybody of the instance to leave.
@@ -127,8 +133,13 @@ impl Held<'_> {
         }
         everybody.iter().try_for_each(|process| may_be_told(process))?;
         notes.extend(old.as_ref().map(|old| old.remarks.clone()).unwrap_or_default());
+        let states = match &old {
+            Some(old) => self.keep_states(old).await,
+            None => Vec::new(),
+        };
         let mut leaving = self.tell_to_leave(everybody, old.as_ref(), manner).await;
         leaving.notes = notes;
+        leaving.states = states;
         Ok(Begun::Leaving(leaving))
     }
 
@@ -154,8 +165,8 @@ impl Held<'_> {
         let (stopping, deeds) = Stopping::begin(self.timeline.now(), manner, limits);
         let named = Named { generation: old.and_then(|old| old.number), pids };
         let timeline = self.timeline.clone();
-        let (notes, told, interrupted) = (Vec::new(), None, None);
-        Leaving { everybody, named, notes, stopping, deeds, told, interrupted, timeline, following }
+        let (notes, states, told, interrupted) = (Vec::new(), Vec::new(), None, None);
+        Leaving { everybody, named, notes, states, stopping, deeds, told, interrupted, timeline, following }
     }
 
     /// All processes of the instance: the one that serves, every generation of ours that drains, and those that were

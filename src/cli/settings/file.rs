@@ -20,7 +20,7 @@ pub(in crate::cli) const PATH: &str = "/etc/hareload/hareload.toml";
 const MAX_BYTES: usize = 1 << 20;
 
 /// Every key with a value that it can have.
-pub(in crate::cli) const EXAMPLES: [(&str, &str); 24] = [
+pub(in crate::cli) const EXAMPLES: [(&str, &str); 25] = [
     ("config", r#"["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d"]"#),
     ("pidfile", r#""/run/haproxy.pid""#),
     ("haproxy", r#""/usr/sbin/haproxy""#),
@@ -38,6 +38,7 @@ pub(in crate::cli) const EXAMPLES: [(&str, &str); 24] = [
     ("wait", "true"),
     ("drain-timeout", r#""10m""#),
     ("hard-stop-after", r#""1h""#),
+    ("state-age", r#""30m""#),
     ("on-backup", r#""leave""#),
     ("on-fault", r#""leave""#),
     ("on-stop", r#""leave""#),
@@ -68,6 +69,7 @@ pub(super) struct File {
     pub(super) wait: Option<bool>,
     pub(super) drain_timeout: Option<Text>,
     pub(super) hard_stop_after: Option<Text>,
+    pub(super) state_age: Option<Text>,
     pub(super) on_backup: Option<OnState>,
     pub(super) on_fault: Option<OnState>,
     pub(super) on_stop: Option<OnState>,
@@ -192,6 +194,7 @@ mod tests {
             wait: Some(_),
             drain_timeout: Some(_),
             hard_stop_after: Some(_),
+            state_age: Some(_),
             on_backup: Some(_),
             on_fault: Some(_),
             on_stop: Some(_),

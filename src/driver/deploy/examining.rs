@@ -112,7 +112,7 @@ pub(super) async fn examine(request: &Request, plan: &Plan, workdir: Option<&Pat
     let findings: Vec<Remark> = checked.findings.iter().map(|finding| remark(finding, plan)).collect();
     match checked.passed() {
         true => {
-            let hash = Readings::take(&request.configs, workdir, environment).config;
+            let hash = Readings::take(&request.configs, workdir, environment).0.config;
             Examined::Passed { findings, hash }
         }
         false => Examined::Failed { why: gist(&checked), findings },

@@ -19,7 +19,7 @@ use super::Handover;
 impl Handover<'_> {
     pub(super) async fn act(&mut self, action: Action) {
         match action {
-            Action::Start { way: _, attempt } => self.start(attempt),
+            Action::Start { way: _, attempt } => self.start(attempt).await,
             Action::LetNewFail => {
                 if let Some(attempt) = &mut self.attempt {
                     self.timeline.note("hareload", "lets it fail: pausing the old one would not be right");
@@ -72,7 +72,7 @@ impl Handover<'_> {
         }
     }
 
-    fn start(&mut self, index: usize) {
+    async fn start(&mut self, index: usize) {
         let Some(chosen) = self.survey.chosen.get(index).cloned() else { return };
         self.timeline.note("hareload", format!("{}: {}", chosen.way, chosen.reason));
         self.forget_sockets();
@@ -92,11 +92,13 @@ impl Handover<'_> {
             extra: &self.request.extra,
             exported: &self.request.exported,
             hard_stop_after: self.request.hard_stop_after,
+            admin: self.old_admin(),
+            state_age: self.request.state_age,
             records: self.records,
             boot: &self.boot,
             timeline: &self.timeline,
         };
-        match preparation.start(&chosen, &mut self.notes) {
+        match preparation.start(&chosen, &mut self.notes).await {
             Ok((attempt, launcher)) => {
                 let members = Rc::clone(&attempt.members);
                 tokio::task::spawn_local(watch::new_gone(
