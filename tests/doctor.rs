@@ -30,7 +30,7 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const TESTS: [(&str, Test); 21] = [
+const TESTS: [(&str, Test); 22] = [
     ("a_sound_host_has_notes_only", sound),
     ("the_last_lines_are_those_of_a_dry_run", human),
     ("nothing_is_touched_where_nothing_is_to_be_mended", mended::fix_of_nothing),
@@ -49,6 +49,7 @@ const TESTS: [(&str, Test); 21] = [
     ("one_that_does_not_run_is_told", host::not_running),
     ("a_broken_configuration_is_told", reloads::broken),
     ("an_upgrade_is_told", reloads::upgrade),
+    ("what_is_not_carried_over_is_told", reloads::not_carried_over),
     ("a_state_directory_of_everybody_is_told", host::state_directory),
     ("one_in_another_network_namespace_is_told", host::elsewhere),
     ("systemd_is_asked_and_not_waited_for", host::systemd),

@@ -26,6 +26,8 @@ pub use super::finding::{Finding, Level};
 pub use verdict::CheckError;
 pub(super) use verdict::version;
 
+use lines::{is_local, local_names};
+
 /// How many findings are kept of one check.
 const MAX_FINDINGS: usize = 1000;
 
@@ -128,6 +130,27 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
+}
+
+/// Whether a peer of this `peers` section is this host; also if it only may be.
+pub(super) fn has_local_peer(
+    request: &CheckRequest,
+    config: &Config,
+    version: Option<&Version>,
+    section: &str,
+) -> bool {
+    let names = local_names(request, config, version);
+    config
+        .peers
+        .iter()
+        .filter(|peer| peer.section.name == section)
+        .any(|peer| is_local(&peer.name, &names).is_some())
+}
+
+/// The name that this host has among peers unless the configuration says another: `-L`, else the host name.
+pub(super) fn own_peer_name(request: Option<&CheckRequest>) -> Option<String> {
+    let names = local_names(request?, &Config::default(), None);
+    names.into_iter().map(|(name, _)| name).next()
 }
 
 /// What is held against the host.

@@ -19,6 +19,7 @@ use super::intention::Intention;
 use super::request::Request;
 
 mod admin;
+mod carried;
 mod configuration;
 mod fix;
 mod keepalived;
@@ -128,7 +129,19 @@ pub const CODES: &[(Area, &[&str])] = &[
     ),
     (Area::Version, &["no-program", "version-changes"]),
     (Area::Pidfile, &["pidfile-false", "pidfile-missing", "pidfile-not-replaced"]),
-    (Area::Configuration, &["unreadable", "unsupported", "way-not-possible", "settings", "not-checked"]),
+    (
+        Area::Configuration,
+        &[
+            "unreadable",
+            "unsupported",
+            "way-not-possible",
+            "settings",
+            "not-checked",
+            "server-states-not-kept",
+            "stick-table-not-kept",
+            "peers-without-this-host",
+        ],
+    ),
     (
         Area::Listeners,
         &[
@@ -285,6 +298,7 @@ fn look(request: &Request) -> Examination {
         version::findings,
         pidfile::findings,
         configuration::findings,
+        carried::findings,
         listeners::findings,
         admin::findings,
         limits::findings,

@@ -163,3 +163,43 @@ pub(crate) fn upgrade(haproxy: &Haproxy) -> Result<()> {
     );
     Ok(())
 }
+
+/// What the next one could learn of the one that serves, and does not.
+pub(crate) fn not_carried_over(haproxy: &Haproxy) -> Result<()> {
+    let with = |servers: &str, table: &str| {
+        Config::plain("g1")
+            .append(&format!("backend app\n    {servers}\n    server one 127.0.0.1:9001 check"))
+            .append(&format!("backend counted\n    stick-table type ip size 1k expire 1m {table}"))
+    };
+    let mut stage = Stage::start(HARELOAD, haproxy, with("", ""))?;
+    let told = doctor(&stage)?;
+    expect_sound(&told)?;
+    let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    for (code, text, mend) in [
+        ("server-states-not-kept", "server one", "load-server-state-from-file global"),
+        ("stick-table-not-kept", "stick-table", host.trim()),
+    ] {
+        let found = expect(&told, "note", code)?;
+        let line = fs::read_to_string(stage.instance.config_path())?;
+        let at = usize::try_from(found["line"].as_u64().unwrap_or_default())?;
+        let line = line.lines().nth(at.saturating_sub(1)).unwrap_or_default().trim().to_owned();
+        ensure!(found["area"] == "configuration" && line.starts_with(text), "{line}: {found}");
+        ensure!(found["mend"].as_str().is_some_and(|said| said.contains(mend)), "{found}");
+    }
+    // What it says mends it.
+    let kept =
+        with("load-server-state-from-file global", "peers mine").extra_global("server-state-file own-states");
+    stage.instance.write_config(
+        kept.clone().append(&format!("peers mine\n    peer {} 127.0.0.1:10000", host.trim())),
+    )?;
+    let told = doctor(&stage)?;
+    for code in ["server-states-not-kept", "stick-table-not-kept", "peers-without-this-host"] {
+        ensure!(finding(&told, code).is_none(), "{code}: {told}");
+    }
+    // A section that this host is no part of is none.
+    stage.instance.write_config(kept.append("peers mine\n    peer somebody-else 127.0.0.1:10000"))?;
+    let found = doctor(&stage)?;
+    let found = expect(&found, "note", "peers-without-this-host")?;
+    ensure!(found["message"] == "no peer of `peers mine` is this host", "{found}");
+    Ok(())
+}

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::Subject;
+use super::{CheckRequest, Subject};
 use crate::haproxy::config::{
-    AddressKind, Bind, BindAddress, Peer, PeerName, Place, Presence, Setting, Transport,
+    AddressKind, Bind, BindAddress, Config, Peer, PeerName, Place, Presence, Setting, Transport,
 };
+use crate::haproxy::version::Version;
 use crate::os::{host, sysctl};
 
 /// A line that makes HAProxy listen.
@@ -59,7 +60,7 @@ pub(super) fn of<'a>(subject: &Subject<'a>) -> Vec<Line<'a>> {
         place: &socket.place,
         presence: socket.presence,
     });
-    let names = local_names(subject);
+    let names = local_names(subject.request, config, subject.version);
     let binds = config.listening().filter_map(|bind| {
         let presence = both(bind.presence, with_local_peer(&config.peers, bind, &names)?);
         let (addresses, options) = (&bind.addresses, &bind.options);
@@ -76,14 +77,18 @@ pub(super) fn of<'a>(subject: &Subject<'a>) -> Vec<Line<'a>> {
 }
 
 /// The names that this host has or may have among peers, as HAProxy finds them: `-L`, `localpeer`, the host name.
-fn local_names(subject: &Subject<'_>) -> Vec<(String, Presence)> {
-    let words: Vec<_> = subject.request.kept.iter().chain(&subject.request.extra).collect();
+pub(super) fn local_names(
+    request: &CheckRequest,
+    config: &Config,
+    version: Option<&Version>,
+) -> Vec<(String, Presence)> {
+    let words: Vec<_> = request.kept.iter().chain(&request.extra).collect();
     if let Some(name) = words.iter().rposition(|word| *word == "-L").and_then(|at| words.get(at + 1)) {
         return name.to_str().map(|name| (name.to_owned(), Presence::Certain)).into_iter().collect();
     }
-    let global = &subject.config.global;
+    let global = &config.global;
     // 3.1 reads `global` before all else
-    let all = subject.is_since(3, 1) == Some(true);
+    let all = version.is_some_and(|version| *version >= Version::new(3, 1, 0));
     let setting = if all { &global.localpeer } else { &global.localpeer_before_peers }.as_ref();
     let named = setting.and_then(Setting::value).map(str::to_owned);
     let names = match setting.map(|setting| (setting.presence, named.is_some())) {
@@ -99,7 +104,7 @@ fn local_names(subject: &Subject<'_>) -> Vec<(String, Presence)> {
 }
 
 /// Whether it is this host's; `None` if it isn't.
-fn is_local(name: &PeerName, names: &[(String, Presence)]) -> Option<Presence> {
+pub(super) fn is_local(name: &PeerName, names: &[(String, Presence)]) -> Option<Presence> {
     match name {
         PeerName::Local => Some(Presence::Certain),
         PeerName::Unknown => Some(Presence::Conditional),
