@@ -129,7 +129,7 @@ impl Node {
         Ok(Node { stage, name, own, peer, keepalived, namespace, room, running: None })
     }
 
-    fn config_of(own: Ipv4Addr) -> Config {
+    pub(crate) fn config_of(own: Ipv4Addr) -> Config {
         [own, VIP, SECOND].into_iter().fold(Config::new(), |config, address| config.frontend_at(at(address)))
     }
 
@@ -140,7 +140,7 @@ impl Node {
 
     /// Does something inside of it.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        netns::inside(self.namespace.id(), work)
+        netns::inside(self.namespace(), work)
     }
 
     /// hareload for this node's HAProxy.
@@ -212,28 +212,35 @@ impl Node {
         Ok(text)
     }
 
-    /// Starts keepalived with this priority, which a generated configuration has itself.
-    pub(crate) fn start_keepalived(&mut self, setup: &Setup, priority: u8) -> Result<()> {
+    /// Writes keepalived's configuration with this priority, which a generated one has itself; and gives the command that starts
+    /// it. It has to be given in the node's namespace.
+    pub(crate) fn keepalived(&self, setup: &Setup, priority: u8) -> Result<Command> {
         let file = self.path("keepalived.conf");
         fs::write(&file, self.text(setup, priority)?)?;
+        let mut command = Command::new(&self.keepalived.path);
+        command.args(["--dont-fork", "--vrrp", "--log-console", "--log-detail", "--no-syslog"]);
+        command.arg("--use-file").arg(&file);
         // Two that share a /run are kept apart by these.
-        let pidfiles =
-            ["pid", "vrrp_pid", "checkers_pid", "bfd_pid"].map(|name| (format!("--{name}"), self.path(name)));
+        for name in ["pid", "vrrp_pid", "checkers_pid", "bfd_pid"] {
+            command.arg(format!("--{name}")).arg(self.path(name));
+        }
+        // Its hooks get it too.
         let history = self.stage.instance.dir().join("history");
-        let program = &self.keepalived.path;
-        let running = self.inside(|| {
-            let mut command = Command::new(program);
-            command.args(["--dont-fork", "--vrrp", "--log-console", "--log-detail", "--no-syslog"]);
-            command.arg("--use-file").arg(&file);
-            for (option, path) in pidfiles {
-                command.arg(option).arg(path);
-            }
-            // Its hooks get it too.
-            command.env("HARELOAD_HISTORY_DIR", history).env("HARELOAD_DEFAULTS_FILE", "/dev/null");
-            Running::start(command)
-        })?;
+        command.env("HARELOAD_HISTORY_DIR", history).env("HARELOAD_DEFAULTS_FILE", "/dev/null");
+        Ok(command)
+    }
+
+    /// Starts keepalived.
+    pub(crate) fn start_keepalived(&mut self, setup: &Setup, priority: u8) -> Result<()> {
+        let command = self.keepalived(setup, priority)?;
+        let running = self.inside(|| Running::start(command))?;
         self.running = Some(running);
         Ok(())
+    }
+
+    /// The process whose network namespace is that of the node.
+    pub(crate) fn namespace(&self) -> u32 {
+        self.namespace.id()
     }
 
     /// Waits until no hook runs, nor what it has begun.
