@@ -13,7 +13,8 @@ say() { printf 'run: %s\n' "$*" >&2; }
 
 # What the tests call, and the package that has it.
 declare -A packages=([ip]=iproute2 [patchelf]=patchelf [cc]=gcc [keepalived]=keepalived [groff]=groff-base [dpkg-shlibdeps]=dpkg-dev
-    [strip]=binutils [xz]=xz-utils [ansible-playbook]=ansible-core)
+    [strip]=binutils [xz]=xz-utils [ansible-playbook]=ansible-core
+    [git]=git)
 missing=()
 for tool in "${!packages[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")

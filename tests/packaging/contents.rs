@@ -57,12 +57,30 @@ pub(crate) fn deb() -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         wanted.insert(("-rw-r--r--".to_owned(), format!("/usr/share/doc/hareload/docs/{name}")));
     }
+    for name in ["ansible", "ci"] {
+        examples(&Path::new(REPOSITORY).join("packaging"), Path::new(name), &mut wanted)?;
+    }
     let is_page = |path: &str| path.starts_with("/usr/share/man/man") && path.ends_with(".gz");
     let (pages, rest): (BTreeSet<_>, BTreeSet<_>) = found.into_iter().partition(|(_, path)| is_page(path));
     ensure!(rest == wanted, "missing: {:?}, too much: {:?}", &wanted - &rest, &rest - &wanted);
     ensure!(pages.iter().any(|(_, path)| path == "/usr/share/man/man8/hareload.8.gz"), "{pages:?}");
     fields(package)?;
     control(package)
+}
+
+/// Every file of a directory of examples, where the package has it.
+fn examples(base: &Path, below: &Path, wanted: &mut BTreeSet<(String, String)>) -> Result<()> {
+    for entry in fs::read_dir(base.join(below))? {
+        let entry = entry?;
+        let below = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            examples(base, &below, wanted)?;
+        } else {
+            let path = format!("/usr/share/doc/hareload/examples/{}", below.display());
+            wanted.insert(("-rw-r--r--".to_owned(), path));
+        }
+    }
+    Ok(())
 }
 
 /// Whatever names the program, in documents, units and examples, names it where the package has it.
