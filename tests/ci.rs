@@ -69,13 +69,8 @@ fn inside(scene: &str, haproxy: &Path) -> Result<()> {
 fn trial(caps: &Caps, name: &'static str) -> Trial {
     let haproxy = haproxies::of_branch(2, 6);
     let missing = caps.missing(&[Need::Root, Need::Netns, Need::PidfdGetfd, Need::Branch(2, 6)]);
-    let missing = missing
-        .or_else(|| (!says(Command::new("git").arg("--version"), "git")).then(|| "no git".to_owned()))
-        .or_else(|| {
-            let forms = name == "document::is_followed"
-                || says(Command::new(HARELOAD).args(["deploy", "--help"]), "junit");
-            (!forms).then(|| "no --output junit".to_owned())
-        });
+    let missing =
+        missing.or_else(|| (!says(Command::new("git").arg("--version"), "git")).then(|| "no git".to_owned()));
     trial_unless(missing, name, move || {
         let haproxy = haproxy.context("no HAProxy")?;
         house::outside(&[INSIDE.as_ref(), name.as_ref(), haproxy.path.as_os_str()])?.expect_code(0).map(drop)

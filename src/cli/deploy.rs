@@ -27,7 +27,8 @@ const LONGEST: usize = 100;
 /// `hareload deploy`.
 pub(super) fn deploy(args: &DeployArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
     let settings = resolve(&args.deploy, matches)?;
-    let candidate = match Candidate::read(&args.candidate, &mut io::stdin().lock()) {
+    let origin = args.origin.as_deref();
+    let candidate = match Candidate::read(&args.candidate, &mut io::stdin().lock(), origin) {
         Ok(candidate) => candidate,
         Err(refused) => {
             let deployment = deploy::refused(&settings.request, "deploy", refused);

@@ -8,7 +8,7 @@ if [ -n "$CONFIG" ]; then set -- "$@" --config "$CONFIG"; fi
 if [ -n "$EXPECT_HASH" ]; then set -- "$@" --expect-hash "$EXPECT_HASH"; fi
 newline='
 '
-# Each line of a variable, after a word if there is one: `each "$PROBES" --probe`.
+# Each line of a variable is a word.
 rest=$PROBES$newline
 while [ -n "$rest" ]; do
     line=${rest%%"$newline"*}
@@ -39,24 +39,18 @@ code=0
 if [ -z "$HOST" ]; then
     hareload deploy "$CANDIDATE" "$@" || code=$?
 else
-    command='hareload deploy - '
+    # By its path in the checkout it is shown.
+    command="hareload deploy - --origin $(quoted "$CANDIDATE")"
     for word; do command="$command$(quoted "$word")"; done
     # There is no job over there: its summary comes back behind this line, and who has begun it is told.
     mark="hareload-summary-$$-${GITHUB_RUN_ID:-0}"
     remote="summary=\$(mktemp) || exit 1; code=0
 GITHUB_ACTOR=$(quoted "${GITHUB_ACTOR:-}") GITHUB_STEP_SUMMARY=\$summary $command || code=\$?
 printf '\\n%s\\n' $mark; cat -- \"\$summary\"; rm -f -- \"\$summary\"; exit \$code"
-    # What is called haproxy.cfg over there, or is the standard input, has a path in the checkout, by which it is shown.
-    path=$(printf '%s' "${CANDIDATE%/}" | sed 's/[\\&|]/\\&/g')
-    if [ -d "$CANDIDATE" ]; then
-        shown="s|^\\(::[a-z]* file=\\)\\([^/]\\)|\\1$path/\\2|"
-    else
-        shown="s|^\\(::[a-z]* file=\\)stdin|\\1$path|"
-    fi
     answer=$(mktemp)
     trap 'rm -f "$answer"' EXIT
     candidate | ssh -o BatchMode=yes -- "$HOST" "sh -c $(quoted "$remote")" >"$answer" || code=$?
-    sed -e "/^$mark\$/,\$d" -e "$shown" "$answer"
+    sed "/^$mark\$/,\$d" "$answer"
     sed "1,/^$mark\$/d" "$answer" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
 fi
 if [ -n "${GITHUB_OUTPUT:-}" ]; then echo "exit-code=$code" >>"$GITHUB_OUTPUT"; fi

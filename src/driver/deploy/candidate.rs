@@ -57,13 +57,18 @@ pub enum Candidate {
 }
 
 impl Candidate {
-    /// Reads it: one file, several, a directory, or `-`, an archive (tar) or a file on the standard input.
+    /// Reads it: one file, several, a directory, or `-`, an archive (tar) or a file on the standard input, which the caller
+    /// calls `origin`.
     ///
     /// # Errors
     /// [`Refused`] if something of it can't be read, is too large, changes meanwhile or would lead out of it.
-    pub fn read(paths: &[PathBuf], stream: &mut dyn Read) -> Result<Candidate, Refused> {
+    pub fn read(
+        paths: &[PathBuf],
+        stream: &mut dyn Read,
+        origin: Option<&Path>,
+    ) -> Result<Candidate, Refused> {
         match paths {
-            [only] if only.as_os_str() == STREAM => of_stream(stream),
+            [only] if only.as_os_str() == STREAM => of_stream(stream, origin),
             [only] if only.is_dir() => {
                 let mut reading = Reading { base: only, pieces: Vec::new(), left: LARGEST };
                 reading.directory(Path::new(""), 0)?;
@@ -190,7 +195,7 @@ const MAGIC: (usize, &[u8]) = (257, b"ustar");
 const COMPRESSED: [(&[u8], &str); 3] =
     [(&[0x1f, 0x8b], "gzip -dc"), (&[0x28, 0xb5, 0x2f, 0xfd], "zstd -dc"), (b"\xfd7zXZ\0", "xz -dc")];
 
-fn of_stream(stream: &mut dyn Read) -> Result<Candidate, Refused> {
+fn of_stream(stream: &mut dyn Read, origin: Option<&Path>) -> Result<Candidate, Refused> {
     let most = u64::try_from(LARGEST).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let read = stream.take(most + 1).read_to_end(&mut bytes);
@@ -208,16 +213,17 @@ fn of_stream(stream: &mut dyn Read) -> Result<Candidate, Refused> {
     }
     let (at, magic) = MAGIC;
     if bytes.get(at..).is_some_and(|rest| rest.starts_with(magic)) {
-        return of_archive(&bytes);
+        return of_archive(&bytes, origin);
     }
     if bytes.len() > LARGEST_CONFIG {
         return Err(refuse(&format!("on the standard input: a file of more than {LARGEST_CONFIG} bytes")));
     }
     let name = PathBuf::from("stdin");
-    Ok(Candidate::Files(vec![Piece { name, origin: "stdin".to_owned(), bytes, mode: USUAL_MODE }]))
+    let origin = origin.map_or_else(|| "stdin".to_owned(), |origin| origin.display().to_string());
+    Ok(Candidate::Files(vec![Piece { name, origin, bytes, mode: USUAL_MODE }]))
 }
 
-fn of_archive(bytes: &[u8]) -> Result<Candidate, Refused> {
+fn of_archive(bytes: &[u8], origin: Option<&Path>) -> Result<Candidate, Refused> {
     let fail =
         |error: std::io::Error| refuse(&format!("on the standard input: this is no whole archive: {error}"));
     let mut archive = tar::Archive::new(Cursor::new(bytes));
@@ -260,7 +266,8 @@ fn of_archive(bytes: &[u8]) -> Result<Candidate, Refused> {
         let mut held = Vec::new();
         entry.read_to_end(&mut held).map_err(fail)?;
         let mode = entry.header().mode().unwrap_or(USUAL_MODE) & ALLOWED_MODE;
-        pieces.push(Piece { origin: name.display().to_string(), name, bytes: held, mode });
+        let shown = origin.map_or_else(|| name.clone(), |origin| origin.join(&name));
+        pieces.push(Piece { origin: shown.display().to_string(), name, bytes: held, mode });
     }
     whole(pieces, "on the standard input")
 }
@@ -271,11 +278,11 @@ mod tests {
 
     fn read(paths: &[&Path]) -> Result<Candidate, Refused> {
         let paths: Vec<PathBuf> = paths.iter().map(|path| (*path).to_owned()).collect();
-        Candidate::read(&paths, &mut Cursor::new(Vec::new()))
+        Candidate::read(&paths, &mut Cursor::new(Vec::new()), None)
     }
 
     fn streamed(bytes: Vec<u8>) -> Result<Candidate, Refused> {
-        Candidate::read(&[PathBuf::from(STREAM)], &mut Cursor::new(bytes))
+        Candidate::read(&[PathBuf::from(STREAM)], &mut Cursor::new(bytes), Some(Path::new("conf")))
     }
 
     fn names(candidate: &Candidate) -> Vec<String> {
@@ -341,6 +348,7 @@ mod tests {
         assert_eq!(names(&candidate), ["haproxy.cfg", "certs/a.pem"]);
         let Candidate::Tree(pieces) = candidate else { panic!("no tree") };
         assert_eq!((pieces[1].bytes.as_slice(), pieces[1].mode), (b"b".as_slice(), 0o600));
+        assert_eq!(pieces[1].origin, "conf/certs/a.pem");
         for bad in ["../x.cfg", "/etc/x.cfg", "a/../../x.cfg"] {
             let refused = streamed(archive(&[(bad, "a")])).unwrap_err();
             assert!(refused.why.contains("outside of the candidate"), "{refused}");
