@@ -13,15 +13,15 @@ use crate::core::account::Account;
 use crate::core::deployment::{Deployment, Fate, SCHEMA};
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
-use crate::os::clock;
 use crate::os::state::StateDir;
+use crate::os::{clock, files};
 
-use super::expected;
 use super::find::Old;
 use super::held::{self, Held, under_lock};
 use super::inheritance;
 use super::readings::Readings;
 use super::request::{Refused, Request};
+use super::texts::Texts;
 
 pub mod candidate;
 mod conduct;
@@ -34,11 +34,14 @@ mod unfinished;
 
 use candidate::Candidate;
 use examining::{Examined, Rehearsing};
-use kept::{Configuration, Store};
+use kept::{Configuration, State, Store};
 use place::{Manner, Plan, Wanted};
 
 /// Characters of a hash that are enough to name it.
 const SHORTEST_HASH: usize = 12;
+
+/// By how much a process may seem to be older than it is: its start is told in hundredths of a second; proc(5).
+const TICK: Duration = Duration::from_millis(10);
 
 /// What is to be put in place.
 #[derive(Clone, Debug)]
@@ -258,7 +261,7 @@ impl Deploying<'_> {
                         "no configuration is kept under {number}; see `hareload history --configurations`"
                     ));
                 };
-                if !configuration.is_good() {
+                if matches!(configuration.state, State::Failed | State::Trying) {
                     return refuse(format!(
                         "configuration {number} is kept because it failed ({}); what is in it can be deployed from {}",
                         configuration.why.as_deref().unwrap_or("the cause is not known"),
@@ -281,7 +284,14 @@ impl Deploying<'_> {
                 given(configs)
             ));
         }
-        let pruned = configs.iter().filter(|config| config.is_dir()).cloned().collect();
+        let mut pruned: Vec<PathBuf> = configs.iter().filter(|config| config.is_dir()).cloned().collect();
+        // What deploys since have added was not there then.
+        let since = configuration.number..=store.in_place().map_or(0, |one| one.number);
+        let later =
+            store.all().into_iter().filter(|one| since.contains(&one.number) && one.number != *since.start());
+        let wants = |path: &Path| wanted.iter().any(|one| one.path == path);
+        let added = later.flat_map(|one| one.files).filter(|file| file.added && !wants(&file.path));
+        pruned.extend(added.map(|file| file.path));
         Ok((wanted, pruned, configuration.number))
     }
 
@@ -307,8 +317,11 @@ impl Deploying<'_> {
         match old.number.and_then(|number| self.held.records.readings(number)) {
             Some(read) => read.changes().is_empty(),
             None => {
-                let mut processes = old.processes.iter();
-                processes.all(|process| expected::of(self.held.request, process).younger.is_none())
+                let started =
+                    old.processes.iter().map(|process| clock::wall_at(process.started() + TICK)).max();
+                let texts = Texts::read(&old.configs, workdir(old).as_deref());
+                let untouched = |path: &Path| files::modified(path).is_some_and(|at| started >= Some(at));
+                texts.paths().all(untouched)
             }
         }
     }

@@ -39,11 +39,14 @@ pub fn kept_json(configuration: &Configuration) -> String {
 #[must_use]
 pub fn human(deployment: &Deployment) -> String {
     let mut text = headline(deployment);
-    for changed in deployment.files.iter().take(MOST_NAMED) {
-        let _ = write!(text, "\n  {}", file(changed));
+    // What was not done, or was undone, is not listed as if it had been.
+    let counts = matches!(deployment.fate, Fate::Deployed | Fate::Foretold | Fate::Stuck(_));
+    let would = if deployment.fate == Fate::Foretold { "would be " } else { "" };
+    for changed in deployment.files.iter().filter(|_| counts).take(MOST_NAMED) {
+        let _ = write!(text, "\n  {would}{}", file(changed));
     }
     let more = deployment.files.len().saturating_sub(MOST_NAMED);
-    if more > 0 {
+    if more > 0 && counts {
         let _ = write!(text, "\n  and {more} more files");
     }
     for finding in &deployment.findings {

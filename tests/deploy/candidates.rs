@@ -40,7 +40,7 @@ pub(crate) fn a_directory(haproxy: &Haproxy) -> Result<()> {
     // All of it comes back.
     run(&site.rollback().option("-f", &place), 0)?;
     site.stage.expect_serving("g1")?;
-    ensure!(place.join("10.cfg").exists());
+    ensure!(place.join("10.cfg").exists() && !map.exists(), "what the deploy has added is still there");
     ensure!(before.contents().iter().all(|(path, bytes, ..)| fs::read(path).is_ok_and(|now| now == **bytes)));
     load.stop()?.expect_lossless().map(drop)
 }

@@ -158,7 +158,12 @@ impl Conducting<'_> {
         store.open().map_err(|error| held::state_refused(&error))?;
         let sides = |side: fn(&place::Change) -> &Option<Content>| -> Vec<Part> {
             let part = |change: &place::Change| {
-                Some(Part { path: change.target.clone(), content: side(change).clone()?, referred: false })
+                Some(Part {
+                    path: change.target.clone(),
+                    content: side(change).clone()?,
+                    referred: false,
+                    added: change.before.is_none(),
+                })
             };
             opened.plan.changes.iter().filter_map(part).collect()
         };
@@ -445,7 +450,7 @@ fn gather(readings: &Readings) -> (Vec<Part>, usize) {
         match place::current(&path) {
             Ok(Some(content)) if content.bytes.len() <= left => {
                 left -= content.bytes.len();
-                found.push(Part { path, content, referred: true });
+                found.push(Part { path, content, referred: true, added: false });
             }
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => left_out += 1,

@@ -77,6 +77,9 @@ pub struct KeptFile {
     pub attributes: Attributes,
     /// Whether HAProxy reads it; a candidate may have others beside.
     pub referred: bool,
+    /// Whether it was not there before it was deployed.
+    #[serde(default)]
+    pub added: bool,
 }
 
 impl KeptFile {
@@ -86,6 +89,7 @@ impl KeptFile {
             digest: digest(&part.content.bytes),
             attributes: part.content.attributes.clone(),
             referred: part.referred,
+            added: part.added,
         }
     }
 }
@@ -98,6 +102,8 @@ pub(super) struct Part {
     pub(super) content: Content,
     /// Whether HAProxy reads it.
     pub(super) referred: bool,
+    /// Whether it was not there before.
+    pub(super) added: bool,
 }
 
 /// A kept configuration.
@@ -395,7 +401,12 @@ mod tests {
             state,
             files: files
                 .iter()
-                .map(|(path, text)| Part { path: path.into(), content: content(text), referred: true })
+                .map(|(path, text)| Part {
+                    path: path.into(),
+                    content: content(text),
+                    referred: true,
+                    added: false,
+                })
                 .collect(),
             left_out: 0,
         }

@@ -211,7 +211,8 @@ fn base(configs: &[PathBuf]) -> Result<PathBuf, Refused> {
 }
 
 impl Plan {
-    /// Compares what is wanted with what is there. The directories `pruned` lose the configurations that are not wanted.
+    /// Compares what is wanted with what is there. Directories of `pruned` lose the configurations that are not wanted, and its
+    /// files go.
     pub(super) fn make(wanted: Vec<Wanted>, pruned: &[PathBuf]) -> Result<Plan, Refused> {
         let mut plan = Plan::default();
         let mut taken = BTreeSet::new();
@@ -243,25 +244,34 @@ impl Plan {
                 plan.changes.push(change);
             }
         }
-        for directory in pruned {
+        for path in pruned.iter().filter(|path| path.is_file()) {
+            plan.remove(path, &mut taken)?;
+        }
+        for directory in pruned.iter().filter(|path| path.is_dir()) {
             let names =
                 fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name());
             let mut names: Vec<_> = names.filter(|name| is_config(name.as_encoded_bytes())).collect();
             names.sort();
             for path in names.iter().map(|name| directory.join(name)).filter(|path| path.is_file()) {
-                // It is the name that goes, also where it is a link.
-                let own = directory.canonicalize().map(|own| own.join(path.file_name().unwrap_or_default()));
-                let own = own.unwrap_or_else(|_| path.clone());
-                let target = path.canonicalize().unwrap_or_else(|_| own.clone());
-                if taken.contains(&own) || taken.contains(&target) {
-                    continue;
-                }
-                writable(&own)?;
-                let origin = path.display().to_string();
-                plan.changes.push(Change { before: current(&own)?, target: own, path, origin, after: None });
+                plan.remove(&path, &mut taken)?;
             }
         }
         Ok(plan)
+    }
+
+    /// A file that goes, unless it is among those that are wanted. It is the name that goes, also where it is a link.
+    fn remove(&mut self, path: &Path, taken: &mut BTreeSet<PathBuf>) -> Result<(), Refused> {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let own = directory.canonicalize().map(|own| own.join(path.file_name().unwrap_or_default()));
+        let own = own.unwrap_or_else(|_| path.to_owned());
+        let target = path.canonicalize().unwrap_or_else(|_| own.clone());
+        if taken.contains(&target) || !taken.insert(own.clone()) {
+            return Ok(());
+        }
+        writable(&own)?;
+        let (before, origin) = (current(&own)?, path.display().to_string());
+        self.changes.push(Change { target: own, path: path.to_owned(), origin, before, after: None });
+        Ok(())
     }
 
     /// The file itself: without links, in a directory that is there or is going to be made.

@@ -174,6 +174,7 @@ impl Plan {
                 digest: digest(&content.bytes),
                 attributes: content.attributes.clone(),
                 referred: true,
+                added: false,
             })
         };
         self.changes
@@ -239,7 +240,12 @@ mod tests {
         store.open().unwrap();
         let parts = |side: fn(&place::Change) -> &Option<Content>| -> Vec<Part> {
             let part = |change: &place::Change| {
-                Some(Part { path: change.target.clone(), content: side(change).clone()?, referred: true })
+                Some(Part {
+                    path: change.target.clone(),
+                    content: side(change).clone()?,
+                    referred: true,
+                    added: false,
+                })
             };
             plan.changes.iter().filter_map(part).collect()
         };
