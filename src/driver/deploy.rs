@@ -23,10 +23,12 @@ use super::readings::Readings;
 use super::request::{Refused, Request};
 use super::texts::Texts;
 
+mod assigning;
 pub mod candidate;
 mod conduct;
 mod examining;
 pub mod kept;
+mod leading_back;
 mod place;
 mod probation;
 mod transaction;
@@ -232,7 +234,7 @@ impl Deploying<'_> {
         let configs = held.config_paths(&old)?;
         let (wanted, pruned, kept) = match &self.deploy.source {
             Source::Candidate(candidate) => {
-                let (wanted, pruned) = place::assign(candidate.clone(), &configs)?;
+                let (wanted, pruned) = assigning::assign(candidate.clone(), &configs)?;
                 (wanted, pruned, None)
             }
             Source::Kept(number) => {

@@ -5,9 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{
-    DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
-};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::posix_fallocate;
@@ -20,8 +18,8 @@ mod installing;
 mod kept;
 
 pub use installing::{
-    Attributes, Prepared, ReadingError, is_mount_point, make_directory_like_above, prepare, read_unchanged,
-    take_away,
+    Attributes, Prepared, ReadingError, is_mount_point, make_directory_like_above, make_private_directories,
+    prepare, read_unchanged, sync_all_beside, take_away,
 };
 pub use kept::{Kept, forget, forget_all_beside, forget_half_bound, keep_beside, put_back};
 
@@ -262,25 +260,6 @@ pub fn replace_with_mode(
         Durability::Synced => File::open(directory).and_then(|directory| directory.sync_all()).map_err(fail),
         Durability::Volatile => Ok(()),
     }
-}
-
-/// Makes a directory that nobody else may look into, and those that lead to it.
-///
-/// # Errors
-/// [`FileError`] if the kernel refuses.
-pub fn make_private_directories(path: &Path) -> Result<(), FileError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| FileError::of(path, error))
-}
-
-/// Sees to it that all that was written to the file system of this directory survives a power cut; syncfs(2).
-///
-/// # Errors
-/// [`FileError`] if it can't be written.
-pub fn sync_all_beside(directory: &Path) -> Result<(), FileError> {
-    File::open(directory)
-        .and_then(|directory| rustix::fs::syncfs(directory).map_err(io::Error::from))
-        .map_err(|error| FileError::of(directory, error))
 }
 
 /// Appends a line to a file, which is made (0600) if it is missing: all of it, or nothing.

@@ -209,6 +209,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
+    use super::super::assigning::assign;
     use super::super::candidate::{Candidate, Piece};
     use super::super::kept::{Contents, Part, State};
     use super::*;
@@ -234,7 +235,7 @@ mod tests {
         };
         let configs = vec![at("conf")];
         let candidate = Candidate::Tree(vec![piece("a.cfg"), piece("certs/c.pem")]);
-        let (wanted, pruned) = place::assign(candidate, &configs).unwrap();
+        let (wanted, pruned) = assign(candidate, &configs).unwrap();
         let plan = Plan::make(wanted, &pruned).unwrap();
         let store = Store::of(&at("history"));
         store.open().unwrap();

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -140,6 +140,25 @@ impl Prepared {
         self.temporary.persist(&target).map_err(|error| FileError::of(&target, error.error))?;
         sync_directory(parent_of(&target))
     }
+}
+
+/// Makes a directory that nobody else may look into, and those that lead to it.
+///
+/// # Errors
+/// [`FileError`] if the kernel refuses.
+pub fn make_private_directories(path: &Path) -> Result<(), FileError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| FileError::of(path, error))
+}
+
+/// Sees to it that all that was written to the file system of this directory survives a power cut; syncfs(2).
+///
+/// # Errors
+/// [`FileError`] if it can't be written.
+pub fn sync_all_beside(directory: &Path) -> Result<(), FileError> {
+    File::open(directory)
+        .and_then(|directory| rustix::fs::syncfs(directory).map_err(io::Error::from))
+        .map_err(|error| FileError::of(directory, error))
 }
 
 /// Makes a directory as the one above it is: with its permissions, its owner and its group.

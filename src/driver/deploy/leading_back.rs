@@ -1,0 +1,96 @@
+//! The way back from a candidate that has failed: what was in place before is put back, and handed over to if the candidate
+//! serves. Called by [`super::conduct`], and by [`super::unfinished`] after a crash.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::core::account::Account;
+use crate::core::deployment::Fate;
+use crate::core::outcome::Verdict;
+use crate::driver::find::{self, Found};
+use crate::driver::held::Held;
+use crate::driver::request::Request;
+use crate::os::process;
+use crate::os::signals::Interrupts;
+
+use super::kept::Store;
+use super::transaction::Transaction;
+
+/// What came of leading back.
+pub(super) struct LedBack {
+    /// The handover back, if one was needed.
+    pub(super) undo: Option<Account>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Held<'_> {
+    /// Puts the files back, and hands over to a generation that runs them if the candidate serves; starts one if nobody does.
+    /// Nothing interrupts it: whoever wanted that gets it undone.
+    pub(super) async fn lead_back(
+        &self,
+        store: &Store,
+        transaction: &Transaction,
+        reason: &str,
+    ) -> (LedBack, Fate) {
+        let mut notes = transaction.put_back(store);
+        let mut interrupts = Interrupts::none();
+        // What the candidate has failed, its predecessor need not pass either: a backend may have died.
+        let request = Request {
+            configs: transaction.configs.clone(),
+            pidfile: Some(transaction.pidfile.clone()),
+            probes: Vec::new(),
+            settle: Duration::ZERO,
+            dwell: None,
+            ..self.request.clone()
+        };
+        let held = Held { request: &request, ..self.clone() };
+        let serves = match find::find(&request, &held.records) {
+            Ok(Found::Old(old)) => {
+                let old_one =
+                    |process: &Rc<process::Process>| transaction.old.iter().any(|known| process.is(known));
+                // It has never ceased to.
+                if old.processes.iter().any(old_one) {
+                    return (LedBack { undo: None, notes }, Fate::Undone(reason.to_owned()));
+                }
+                true
+            }
+            Ok(Found::Nobody(_)) | Err(_) => false,
+        };
+        let account = match serves {
+            true => held.hand_over(None, &mut interrupts).await,
+            false => held.start_if_stopped(None, &mut interrupts).await,
+        };
+        let mut account = account.unwrap_or_else(|refused| held.refused(refused));
+        let served = account.outcome.verdict.new_serves();
+        if !served && account.outcome.verdict != Verdict::Nobody && serves {
+            // The candidate goes on: its files have to be there.
+            notes.extend(transaction.put_again(store));
+            let back = why(&account);
+            let fate =
+                Fate::Stuck(format!("{reason}; and there is no way back to what was in place: {back}"));
+            return (LedBack { undo: Some(account), notes }, fate);
+        }
+        if account.outcome.verdict == Verdict::Nobody && serves {
+            // The candidate was lost on the way.
+            let again = held.start_if_stopped(None, &mut interrupts).await;
+            account = again.unwrap_or_else(|refused| held.refused(refused));
+        }
+        let fate = match account.outcome.verdict.new_serves() || account.serving.is_some() {
+            true => Fate::Undone(reason.to_owned()),
+            false => Fate::Nobody(format!(
+                "{reason}; and what was in place before does not start: {}",
+                why(&account)
+            )),
+        };
+        (LedBack { undo: Some(account), notes }, fate)
+    }
+}
+
+/// Why a handover did not come to what was asked.
+pub(super) fn why(account: &Account) -> String {
+    match (&account.outcome.verdict, &account.outcome.cause) {
+        (Verdict::Refused(_, why), _) => why.clone(),
+        (_, Some(cause)) => cause.why(),
+        (verdict, None) => format!("{verdict:?}"),
+    }
+}
