@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Connections a second during handovers.
 const RATE: u32 = 1000;
 
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 19] = [
     ("one_that_serves_is_green", serves),
     ("one_that_finishes_its_connections_is_red", leaves),
     ("one_that_is_paused_is_red", paused),
@@ -40,6 +40,8 @@ const TESTS: [(&str, Test); 17] = [
     ("a_stranger_beside_it_is_red", shares),
     ("a_pidfile_that_lies_is_no_help", lying_pidfile),
     ("an_edited_configuration_is_not_held_against_it", edited),
+    ("a_frontend_that_is_gone_is_missed_whatever_the_file_says", disabled),
+    ("addresses_come_and_go_with_a_reload", other_addresses),
     ("others_than_root_are_told_by_the_configuration", of_nobody),
     ("peers_that_are_none_are_not_missed", peers),
     ("what_has_to_work_is_asked", asked),
@@ -193,6 +195,64 @@ fn edited(haproxy: &Haproxy) -> Result<()> {
     stage.instance.write_config(Config::plain("g2").frontend(8081))?;
     stage.hareload().run()?.expect_code(0)?;
     green(&stage)
+}
+
+/// Two frontends, of which one can be disabled.
+fn two(marker: &str) -> Config {
+    Config::plain(marker)
+        .append("frontend other\n    bind 127.0.0.1:8081\n    http-request return status 200")
+}
+
+/// What the file says now need not be what runs: where it listened when it was proved, is written down.
+fn disabled(haproxy: &Haproxy) -> Result<()> {
+    const GONE: [&str; 1] = ["does not listen on 127.0.0.1:8081"];
+    let mut stage = Stage::start(HARELOAD, haproxy, two("g1"))?;
+    stage.hareload().run()?.expect_code(0)?;
+    let turn = |stage: &Stage, how| stage.instance.ask(&format!("{how} frontend other")).map(drop);
+    let is_red = |stage: &Stage| -> Result<()> {
+        // Whether the configuration is named, or that of the running one is meant.
+        let unnamed = Hareload::new(HARELOAD)
+            .verb("healthy")
+            .option("-p", stage.instance.pidfile_path())
+            .option("--haproxy", &stage.instance.haproxy().path)
+            .option("--state-dir", stage.instance.state_dir());
+        for look in [healthy(stage), unnamed] {
+            look.run()?.expect_code(1)?.expect_said(&GONE)?;
+        }
+        Ok(())
+    };
+    // Touched, with what it said before.
+    stage.instance.write_config(two("g1"))?;
+    green(&stage)?;
+    turn(&stage, "disable")?;
+    is_red(&stage)?;
+    turn(&stage, "enable")?;
+    green(&stage)?;
+    // Edited, and not taken.
+    stage.instance.write_config(two("g2").extra_global("chroot /nowhere/at/all"))?;
+    ensure!(stage.hareload().run()?.code != 0);
+    stage.instance.write_config(two("g2").frontend(8082))?;
+    stage.expect_serving("g1")?;
+    green(&stage)?;
+    turn(&stage, "disable")?;
+    is_red(&stage)?;
+    fs::remove_file(stage.instance.config_path())?;
+    is_red(&stage)?;
+    turn(&stage, "enable")?;
+    healthy(&stage).run()?.expect_code(0).map(drop)
+}
+
+/// What the new one holds counts, and not what the old one has held; also once the file has been touched.
+fn other_addresses(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    for config in [two("g2"), Config::plain("g3"), two("g4").frontend(8082), two("g5")] {
+        stage.instance.write_config(config.clone())?;
+        stage.hareload().run()?.expect_code(0)?;
+        green(&stage)?;
+        stage.instance.write_config(config)?;
+        green(&stage)?;
+    }
+    Ok(())
 }
 
 /// A user who may not look into it is told by what the configuration says, also where that was written since, and never by

@@ -1,6 +1,7 @@
 //! One new generation: what is prepared for it, and how it is spawned.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub(super) struct Attempt {
     pub(super) lender: Option<Lender>,
     /// The old one's unix sockets.
     pub(super) kept: Vec<Kept>,
+    /// Where it listens by TCP, once that is proved.
+    pub(super) listening: Vec<SocketAddr>,
     /// What is written down of it.
     pub(super) journal: Journal,
 }
@@ -165,6 +168,7 @@ impl Preparation<'_> {
             herald: None,
             lender: None,
             kept: kept.clone(),
+            listening: Vec::new(),
             journal,
         };
         let herald = Herald::start(&HEARD_SIGNALS).map_err(|error| before(format!("the herald: {error}")))?;

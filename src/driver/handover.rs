@@ -232,6 +232,11 @@ impl<'a> Handover<'a> {
                 self.inputs.push_back(input);
             }
             Event::NewGone { number, exit } => self.new_gone(number, exit),
+            Event::Listens { number, addresses } => {
+                if let Some(attempt) = self.attempt.as_mut().filter(|attempt| attempt.number == number) {
+                    attempt.listening = addresses;
+                }
+            }
             Event::Note(who, what) => self.timeline.note(who, what),
             Event::Worse(text) => self.worse = Some(text),
             Event::Remark(text) => {

@@ -155,14 +155,15 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
 /// The usual case, which is seen at once however many connections there are: the one that is meant listens wherever it
 /// should. Whoever may not look into it sees nothing here.
 fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
-    let state = StateDir::look(&request.state_dir).unwrap_or_else(|_| StateDir::nowhere());
-    let meant = find::meant(request, &Records::of(&state));
+    let state = state_of(request);
+    let records = Records::of(&state);
+    let meant = find::meant(request, &records);
     let [process] = meant.as_slice() else { return None };
     if held_by(process).is_some() {
         return None;
     }
     let mut missing = match wanted.addresses.as_slice() {
-        [] => expected::of(request, process),
+        [] => expected::of(request, &records, process),
         addresses => Expected { addresses: addresses.to_vec(), younger: None },
     };
     if missing.younger.is_some() {
@@ -188,9 +189,13 @@ fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
     process.has_among_its_sockets(enough).is_ok_and(|enough| enough).then_some(meant)
 }
 
+fn state_of(request: &Request) -> StateDir {
+    StateDir::look(&request.state_dir).unwrap_or_else(|_| StateDir::nowhere())
+}
+
 /// Whoever is meant, and everybody else who was started for this instance.
 fn members(request: &Request) -> Vec<Rc<Process>> {
-    let state = StateDir::look(&request.state_dir).unwrap_or_else(|_| StateDir::nowhere());
+    let state = state_of(request);
     find::members(request, &Records::of(&state))
 }
 
@@ -246,7 +251,8 @@ impl Theirs {
 const UNTOLD: &str =
     "this user can't see whose a listener is, nor where HAProxy is meant to listen: say --address";
 
-/// Where they should listen. A configuration that was written after the one who listens was started need not be his.
+/// Where they should listen. A configuration that was written after the one who listens was started need not be his; where
+/// the one that is meant listened is written down.
 fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> Option<Expected> {
     let listens = |process: &&Rc<Process>| {
         process.sockets().is_ok_and(|sockets| {
@@ -255,8 +261,13 @@ fn expected(request: &Request, processes: &[Rc<Process>], own: &[&Listener]) -> 
     };
     let by_age = |process: &&Rc<Process>| process.identity().start_ticks;
     let oldest = processes.iter().filter(listens).min_by_key(by_age);
-    // The first is the one that is meant.
-    Some(expected::of(request, oldest.or_else(|| processes.first())?))
+    // The first is the one that is meant. What another one had, which is about to leave, need not stay.
+    let meant = processes.first()?;
+    let oldest = oldest.unwrap_or(meant);
+    let state = state_of(request);
+    let nowhere = StateDir::nowhere();
+    let records = Records::of(if Rc::ptr_eq(oldest, meant) { &state } else { &nowhere });
+    Some(expected::of(request, &records, oldest))
 }
 
 fn nobody(request: &Request) -> String {

@@ -247,7 +247,7 @@ fn missing(held: &Held<'_>, old: &Old) -> Option<String> {
     if let Some('T' | 't') = process.state() {
         return Some(format!("pid {} is stopped", process.pid()));
     }
-    let expected = expected::of(held.request, process);
+    let expected = expected::of(held.request, &held.records, process);
     if let Some(younger) = expected.younger.filter(|_| old.number.is_none()) {
         return Some(format!("{} was written after it was started", younger.display()));
     }

@@ -21,6 +21,7 @@ use crate::os::admin::{self, Session};
 use crate::os::process::{FdSocket, Process};
 use crate::os::sockets::{self, Address, Kind, Listener};
 
+use super::expected;
 use super::members::Members;
 use super::probe;
 use super::records::Listening;
@@ -48,6 +49,8 @@ const COMPARE_AGAIN: Duration = Duration::from_millis(100);
 /// What the proofs need to know. Cheap to clone into a task.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
+    /// The number of its attempt.
+    pub(super) number: u64,
     /// Who is to be proven.
     pub(super) members: Rc<Members>,
     /// Its private admin socket.
@@ -176,6 +179,8 @@ impl Case {
             }
         }
         self.note(format!("holds {} listening addresses, {} of them shared", held.len(), shared.len()));
+        let addresses = held.into_iter().take(expected::MOST).collect();
+        let _ = self.events.send(Event::Listens { number: self.number, addresses });
         Ok(())
     }
 

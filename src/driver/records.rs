@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub struct Generation {
     /// The pidfile that names it.
     #[serde(default)]
     pub pidfile: Option<PathBuf>,
+    /// Where it listened by TCP when that was proved; empty if it never was.
+    #[serde(default)]
+    pub listening: Vec<SocketAddr>,
 }
 
 impl Generation {
@@ -68,7 +72,7 @@ pub struct Listening {
     /// The socket.
     pub inode: u64,
     /// Where it is bound.
-    pub address: std::net::SocketAddr,
+    pub address: SocketAddr,
     /// The interface that it is bound to; 0 for none.
     pub interface: u32,
 }

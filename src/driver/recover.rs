@@ -102,6 +102,7 @@ pub(super) async fn leftovers(
         herald: None,
         lender: None,
         kept: journal.kept.clone(),
+        listening: Vec::new(),
         journal,
     });
     let (machine, actions) = Machine::recover(timeline.now(), found);

@@ -1,6 +1,7 @@
 //! Tasks that wait for one condition each and say so once. They look, and decide nothing.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(super) enum Event {
     Input(Input),
     /// Every process of attempt `number` is gone; the spawned one ended so.
     NewGone { number: u64, exit: Option<Exit> },
+    /// Where attempt `number` listens.
+    Listens { number: u64, addresses: Vec<SocketAddr> },
     /// A line for the timeline.
     Note(&'static str, String),
     /// How the backends of the new one are worse, while they are waited for.

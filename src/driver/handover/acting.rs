@@ -162,6 +162,7 @@ impl Handover<'_> {
             }
             Step::Live | Step::Listeners | Step::Health | Step::Probes | Step::Confirm => {
                 let case = Case {
+                    number: attempt.number,
                     members: Rc::clone(&attempt.members),
                     admin: attempt.paths.admin.clone(),
                     old_admin: self.old_admin(),

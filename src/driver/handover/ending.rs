@@ -33,6 +33,7 @@ impl Handover<'_> {
             words: attempt.journal.words.clone(),
             boot: self.boot.clone(),
             pidfile: Some(self.old.pidfile.clone()),
+            listening: attempt.listening.clone(),
         })
     }
 
