@@ -191,9 +191,11 @@ fn is_of_a_host(address: IpAddr) -> bool {
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback())
 }
 
-/// `0.5`, `1`.
+/// `0.5`, `1`: as many decimals as are needed, of the hundredths that [`STEP`] is.
 fn seconds(time: Duration) -> String {
-    format!("{}", time.as_secs_f64())
+    let hundredths = time.as_millis() / STEP.as_millis();
+    let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -233,6 +235,20 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("    advert_int 1\n"), "{text}");
+    }
+
+    #[test]
+    fn an_interval_has_two_decimals_at_most() {
+        for hundredths in 1..=4095_u32 {
+            let text = seconds(STEP * hundredths);
+            let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+            assert!(decimals.len() <= 2 && !decimals.ends_with('0'), "{text}");
+            let number: u32 = format!("{whole}{decimals:0<2}").parse().unwrap();
+            assert_eq!(number, hundredths, "{text}");
+        }
+        assert_eq!(seconds(LONGEST), "40.95");
+        assert_eq!(seconds(Duration::from_millis(4560)), "4.56");
+        assert_eq!(seconds(Duration::from_secs(10)), "10");
     }
 
     #[test]
