@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// A test with both.
 type Test = fn(&Haproxy, &Keepalived) -> Result<()>;
 
-const TESTS: [(&str, Test); 21] = [
+const TESTS: [(&str, Test); 22] = [
     ("failover::haproxy_killed", failover::haproxy_killed),
     ("failover::node_dies", failover::node_dies),
     ("failover::keepalived_stopped_and_back", failover::planned),
@@ -54,6 +54,7 @@ const TESTS: [(&str, Test); 21] = [
     ("hook::brings_back_what_is_paused_or_frozen", hook::brings_back),
     ("hook::inherits_nothing", hook::inherits_nothing),
     ("hook::the_newest_state_wins", hook::newest_wins),
+    ("hook::the_newest_of_two_within_a_tick_wins", hook::newest_within_a_tick),
     ("hook::two_at_once_make_one_handover", hook::two_at_once),
     ("hook::comes_while_another_leaves", hook::comes_while_another_leaves),
     ("hook::has_a_deadline", hook::has_a_deadline),

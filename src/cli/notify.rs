@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::ArgMatches;
 
 use crate::core::exit;
-use crate::driver::notify::{self, Event, Hook, MARK, State, Then, fifo};
+use crate::driver::notify::{self, Event, Hook, MARK, State, TURN, Then, fifo};
 use crate::os::hook;
 use crate::os::syslog::{self, Weight};
 use crate::report::{human, json};
@@ -68,7 +68,9 @@ fn of_words(args: &NotifyArgs, matches: &ArgMatches, unseen: bool) -> anyhow::Re
     let begun = env::var(MARK).ok();
     let inner = begun.is_some();
     let again = (program()?, env::args_os().skip(1).collect());
-    let hook = Hook { event, then, belongs: settings.hook.belongs, limit: settings.hook.limit, again, begun };
+    let turn = env::var(TURN).ok();
+    let (belongs, limit) = (settings.hook.belongs, settings.hook.limit);
+    let hook = Hook { event, then, belongs, limit, again, begun, turn };
     let account = notify::notify(&settings.request, &hook);
     if inner {
         // The hook that has started this one says it.

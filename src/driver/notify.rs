@@ -27,10 +27,12 @@ use super::stop;
 mod event;
 pub mod fifo;
 mod hand;
+mod place;
 
 use event::Order;
 pub(super) use event::Told;
 pub use event::{Event, State};
+pub use fifo::TURN;
 pub use hand::MARK;
 use hand::{Hand, Verb};
 
@@ -72,6 +74,8 @@ pub struct Hook {
     pub again: (PathBuf, Vec<OsString>),
     /// This was started so, by a hook that was told this; see [`MARK`].
     pub begun: Option<String>,
+    /// The reader of a FIFO has started this one, and says so which of those is that it has read; see [`TURN`].
+    pub turn: Option<String>,
 }
 
 /// Does what a hook was told.
@@ -159,6 +163,7 @@ impl Notifying<'_> {
             Ok(turn) => turn,
             Err(error) => return self.held.refused(held::lock_refused(&error, request.patience)),
         };
+        self.order.has_its_turn();
         if let Some(newer) = self.order.overtaken_by() {
             return self.as_it_is(&format!("a newer hook says {newer}: nothing is done for this one"));
         }

@@ -295,7 +295,7 @@ impl<'a> Records<'a> {
 
     /// Adds what keepalived has told: a file of its own, so that hooks that run beside each other lose nothing.
     pub(super) fn add_event(&self, told: &Told) -> Result<(), FileError> {
-        self.write(&format!("{EVENT}{:020}-{}.json", told.at.1.as_nanos(), process::myself()), told)
+        self.write(&format!("{EVENT}{:020}-{}.json", told.at.told().as_nanos(), process::myself()), told)
     }
 
     /// What keepalived has told, by the names of the files.

@@ -30,6 +30,11 @@ pub fn bind_v6_only() -> Option<bool> {
     switch("net/ipv6/bindv6only")
 }
 
+/// `kernel.pid_max`: the pid at which they begin anew. `None` where it can't be read.
+pub fn pid_max() -> Option<u32> {
+    read("kernel/pid_max").ok()?.parse().ok()
+}
+
 /// The running kernel's release, as `uname -r`; empty where it can't be read.
 pub fn kernel_release() -> String {
     read("kernel/osrelease").unwrap_or_default()
@@ -52,6 +57,7 @@ mod tests {
     #[test]
     fn the_kernel_is_known_and_nonsense_is_not() {
         assert!(kernel_release().contains('.'));
+        assert!(pid_max().is_some_and(|most| most > 0));
         assert!(nonlocal_bind_v4().is_some());
         assert_eq!(switch("net/ipv4/no_such_thing"), None);
     }

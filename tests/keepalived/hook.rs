@@ -175,6 +175,26 @@ pub(crate) fn newest_wins(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<
     node.inside(|| node.stage.expect_serving("n1"))
 }
 
+/// keepalived forks one right after the other: neither the clock's tick nor who comes to write first tells them apart.
+pub(crate) fn newest_within_a_tick(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<()> {
+    let pair = Pair::new(haproxy, keepalived)?;
+    let node = &pair.nodes[0];
+    let hook = |state| {
+        node.hareload("notify").args(["--on-backup", "stop", "INSTANCE", "VI_1", state, "100"]).spawn()
+    };
+    for round in 0..20 {
+        for states in [["BACKUP", "MASTER"], ["MASTER", "BACKUP"]] {
+            let hooks = node.inside(|| states.into_iter().map(hook).collect::<Result<Vec<_>>>())?;
+            for hook in hooks {
+                hook.wait(DEADLINE)?.expect_code(0)?;
+            }
+            let serves = !node.stage.instance.haproxies().is_empty();
+            ensure!(serves == (states[1] == "MASTER"), "{states:?}, round {round}: {}", node.told());
+        }
+    }
+    Ok(())
+}
+
 /// One VRRP instance leaves while another comes: whoever comes last has a HAProxy, also where that of before still served
 /// when it came.
 pub(crate) fn comes_while_another_leaves(haproxy: &Haproxy, keepalived: &Keepalived) -> Result<()> {

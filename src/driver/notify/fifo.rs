@@ -19,6 +19,11 @@ use crate::os::fifo::Fifo;
 use crate::os::signals::Interrupts;
 use crate::os::spawn::{Command, Spawned, spawn};
 
+use super::place::Turn;
+
+/// The variable that an event is handled with: which of those it is that its reader has read.
+pub const TURN: &str = "HARELOAD_TURN";
+
 /// How long after keepalived has told us to end more is read, and what has begun is waited for: its last word, that it
 /// stops, comes after the signal, and it kills us a second later.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -34,7 +39,7 @@ pub fn follow(path: &Path, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str))
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
     runtime.block_on(async {
         let mut interrupts = Interrupts::catch().map_err(internal)?;
-        let mut waiting: Vec<Words> = Vec::new();
+        let mut waiting = Waiting::new();
         let mut begun: Begun = None;
         let interrupted = loop {
             tokio::select! {
@@ -45,22 +50,22 @@ pub fn follow(path: &Path, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str))
                     continue;
                 }
                 readable = fifo.readable() => readable.map_err(fail)?,
-                () = std::future::ready(()), if begun.is_none() && !waiting.is_empty() => {
-                    begun = begin(&waiting.remove(0), again, say);
+                () = std::future::ready(()), if begun.is_none() && !waiting.told.is_empty() => {
+                    begun = begin(&waiting.told.remove(0), again, say);
                     continue;
                 }
             }
             match fifo.read().map_err(fail)? {
-                Some(told) => add(&mut waiting, &told),
+                Some(told) => waiting.add(&told),
                 // keepalived has closed it.
                 None => break false,
             }
         };
         let last = async {
             let mut all = vec![begun];
-            all.extend(waiting.iter().map(|words| begin(words, again, say)));
+            all.extend(waiting.told.drain(..).map(|told| begin(&told, again, say)));
             if interrupted {
-                listen_on(&fifo, &mut all, again, say).await;
+                listen_on(&fifo, &mut waiting, &mut all, again, say).await;
             }
             for one in &mut all {
                 end(one, say).await;
@@ -73,20 +78,38 @@ pub fn follow(path: &Path, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str))
 }
 
 /// Begins what is still told, until nobody writes any more.
-async fn listen_on(fifo: &Fifo, all: &mut Vec<Begun>, again: &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) {
-    let mut waiting = Vec::new();
+async fn listen_on(
+    fifo: &Fifo,
+    waiting: &mut Waiting,
+    all: &mut Vec<Begun>,
+    again: &(PathBuf, Vec<OsString>),
+    say: &dyn Fn(&str),
+) {
     while fifo.readable().await.is_ok() {
         let Ok(Some(told)) = fifo.read() else { return };
-        add(&mut waiting, &told);
-        all.extend(waiting.drain(..).map(|words| begin(&words, again, say)));
+        waiting.add(&told);
+        all.extend(waiting.told.drain(..).map(|told| begin(&told, again, say)));
     }
 }
 
-/// Adds what is told: of each instance and group the last word counts, in the order in which these were told.
-fn add(waiting: &mut Vec<Words>, told: &str) {
-    for words in told.lines().filter_map(words) {
-        waiting.retain(|earlier| earlier[..2] != words[..2]);
-        waiting.push(words);
+/// What was told, and is not begun yet.
+struct Waiting {
+    told: Vec<(Words, Turn)>,
+    turn: Turn,
+}
+
+impl Waiting {
+    fn new() -> Waiting {
+        Waiting { told: Vec::new(), turn: Turn::first() }
+    }
+
+    /// Adds what is told: of each instance and group the last word counts, in the order in which these were told.
+    fn add(&mut self, told: &str) {
+        for words in told.lines().filter_map(words) {
+            self.turn = self.turn.next();
+            self.told.retain(|(earlier, _)| earlier[..2] != words[..2]);
+            self.told.push((words, self.turn));
+        }
     }
 }
 
@@ -101,9 +124,14 @@ fn words(line: &str) -> Option<Words> {
 /// An event that is being handled, if that could be begun.
 type Begun = Option<Spawned>;
 
-fn begin(words: &Words, (program, args): &(PathBuf, Vec<OsString>), say: &dyn Fn(&str)) -> Begun {
+fn begin(
+    (words, turn): &(Words, Turn),
+    (program, args): &(PathBuf, Vec<OsString>),
+    say: &dyn Fn(&str),
+) -> Begun {
     let command = args.iter().fold(Command::new(program), Command::arg);
-    let command = words.iter().fold(command, Command::arg);
+    let mut command = words.iter().fold(command, Command::arg);
+    command.env.push((TURN.into(), Some(turn.word().into())));
     spawn(&command).map_err(|error| say(&format!("{}: {error}", words.join(" ")))).ok()
 }
 
@@ -127,9 +155,9 @@ mod tests {
     fn the_last_word_of_each_counts() {
         let told = "INSTANCE \"VI_1\" BACKUP 100\nGROUP \"both of them\" MASTER 0\nVS [10.0.0.1]:tcp:80 UP\n\
                     INSTANCE \"VI_2\" MASTER 100\nINSTANCE \"VI_1\" MASTER 100\nINSTANCE \"cut\" MAS";
-        let mut waiting = Vec::new();
-        add(&mut waiting, told);
-        let newest: Vec<String> = waiting.iter().map(|words| words[1..3].join(" ")).collect();
+        let mut waiting = Waiting::new();
+        waiting.add(told);
+        let newest: Vec<String> = waiting.told.iter().map(|(words, _)| words[1..3].join(" ")).collect();
         assert_eq!(newest, ["both of them MASTER", "VI_2 MASTER", "VI_1 MASTER"]);
     }
 
