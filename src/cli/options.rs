@@ -463,10 +463,10 @@ pub struct PairArgs {
     #[arg(long, value_name = "ADDR")]
     pub peer: IpAddr,
     /// The number of the pair, which no other one in the same network has
-    #[arg(long, value_name = "1-255", default_value_t = pair::ROUTER)]
+    #[arg(long, value_name = "1-255", default_value_t = pair::ROUTER, value_parser = clap::value_parser!(u8).range(1..))]
     pub router_id: u8,
     /// The host with the higher one takes the addresses [default: 254 for the host with the lower address, 253 for the other]
-    #[arg(long, value_name = "1-254")]
+    #[arg(long, value_name = "1-254", value_parser = clap::value_parser!(u8).range(1..=254))]
     pub priority: Option<u8>,
     /// The time between two advertisements; without three of them the other host takes over [default: 500ms]
     #[arg(long, value_name = "DURATION", value_parser = duration)]

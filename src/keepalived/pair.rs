@@ -4,7 +4,7 @@
 //! Called by `hareload gen keepalived`; `packaging/keepalived` has what it makes of example addresses.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -27,11 +27,32 @@ impl FromStr for Virtual {
         let bad = || format!("{text:?} is no address such as 192.0.2.10/24 or 2001:db8::10/64");
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
+        let is_plain = |prefix: &str| prefix.bytes().all(|byte| byte.is_ascii_digit());
+        if !prefix.is_none_or(is_plain) {
+            return Err(bad());
+        }
         let prefix = prefix.map_or(Ok(bits), |prefix| prefix.parse().map_err(|_| bad()))?;
         if prefix == 0 || prefix > bits || address.is_unspecified() || address.is_multicast() {
             return Err(bad());
         }
         Ok(Virtual { address, prefix })
+    }
+}
+
+impl Virtual {
+    /// What it is instead of a host's address in its network, if it is.
+    fn end_of_network(&self) -> Option<&'static str> {
+        let IpAddr::V4(address) = self.address else { return None };
+        // The shorter ones have no such ends; RFC 3021.
+        if self.prefix >= 31 {
+            return None;
+        }
+        let of_hosts = u32::MAX >> self.prefix;
+        match address.to_bits() & of_hosts {
+            0 => Some("the network's own address"),
+            bits if bits == of_hosts => Some("the network's broadcast address"),
+            _ => None,
+        }
     }
 }
 
@@ -61,6 +82,12 @@ pub const ADVERT_INT: Duration = Duration::from_millis(500);
 
 /// The number of the pair if nobody says otherwise.
 pub const ROUTER: u8 = 51;
+
+/// How many addresses an advertisement has room for: keepalived counts them in 8 bits, and those of IPv6 have to fit in 1500
+/// bytes with the headers; keepalived/vrrp/vrrp.c, vrrp_complete_instance. It moves those beyond it to others that it does not
+/// advertise, on this host alone.
+const MOST_V4: usize = 255;
+const MOST_V6: usize = (1500 - 62) / 16;
 
 /// What keepalived takes: hundredths of a second, in 12 bits of a VRRPv3 packet; RFC 5798, section 5.2.7.
 const STEP: Duration = Duration::from_millis(10);
@@ -145,6 +172,11 @@ impl Host {
 
     fn check(&self) -> Result<(), String> {
         let Host { own, peer, .. } = self;
+        self.interface()?;
+        let all = [own, peer].into_iter().chain(self.addresses.iter().map(|one| &one.address));
+        if let Some((six, four)) = all.into_iter().find_map(|address| Some((address, mapped(*address)?))) {
+            return Err(format!("{six} is an IPv4 address, written as one of IPv6: write {four}"));
+        }
         if own.is_ipv4() != peer.is_ipv4() {
             return Err(format!("{own} and {peer} are not of one family"));
         }
@@ -157,6 +189,9 @@ impl Host {
         if let Some(one) = self.addresses.iter().find(|one| !is_of_a_host(one.address)) {
             return Err(format!("{} is no address that could move", one.address));
         }
+        if let Some((one, what)) = self.addresses.iter().find_map(|one| Some((one, one.end_of_network()?))) {
+            return Err(format!("{}/{} is {what}, and no host's", one.address, one.prefix));
+        }
         let twice =
             |at: usize, one: &Virtual| self.addresses[..at].iter().any(|other| other.address == one.address);
         if let Some((_, one)) = self.addresses.iter().enumerate().find(|(at, one)| twice(*at, one)) {
@@ -168,10 +203,13 @@ impl Host {
         if !self.addresses.iter().any(|one| one.address.is_ipv4() == own.is_ipv4()) {
             return Err(format!("none of the virtual addresses is of the family of {own}"));
         }
-        // netdevice(7), IFNAMSIZ, and what keepalived takes for a word of its own.
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-:@".contains(c);
-        if self.interface.is_empty() || self.interface.len() > 15 || !self.interface.chars().all(plain) {
-            return Err(format!("{:?} is no name of an interface", self.interface));
+        let (most, family) = if own.is_ipv4() { (MOST_V4, "IPv4") } else { (MOST_V6, "IPv6") };
+        let advertised = self.addresses.iter().filter(|one| one.address.is_ipv4() == own.is_ipv4()).count();
+        if advertised > most {
+            return Err(format!(
+                "{advertised} virtual addresses of {family}: an advertisement has room for {most}, and keepalived does not \
+                 advertise the others; make several pairs of them, each with a --router-id of its own"
+            ));
         }
         if self.router == 0 || self.priority == 0 || self.priority == u8::MAX {
             return Err("the number of the pair is 1 to 255, the priority 1 to 254".to_owned());
@@ -186,9 +224,40 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Refuses what can be no interface's name: netdevice(7), IFNAMSIZ, and what keepalived takes for a word of its own.
+    fn interface(&self) -> Result<(), String> {
+        let name = &self.interface;
+        let bad = || format!("{name:?} is no name of an interface");
+        let is_plain = |name: &str| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            (1..=15).contains(&name.len()) && name.chars().all(plain) && name != "." && name != ".."
+        };
+        if let Some((own, _)) = name.split_once('@') {
+            return Err(match is_plain(own) {
+                true => format!("{}: `ip link` shows after the `@` what it is linked to: write {own}", bad()),
+                false => format!("{}: it is what `ip link` shows before the `@`", bad()),
+            });
+        }
+        if let Some((own, _)) = name.split_once(':') {
+            return Err(format!("{}: it is the label of an address; write {own}", bad()));
+        }
+        if is_plain(name) { Ok(()) } else { Err(bad()) }
+    }
+}
+
 /// Whether it can be one host's, as others see it.
 fn is_of_a_host(address: IpAddr) -> bool {
-    !(address.is_unspecified() || address.is_multicast() || address.is_loopback())
+    let everybody = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || everybody)
+}
+
+/// The IPv4 address that one of IPv6 stands for.
+fn mapped(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => address.to_ipv4_mapped(),
+    }
 }
 
 /// `0.5`, `1`: as many decimals as are needed, of the hundredths that [`STEP`] is.
@@ -251,6 +320,32 @@ mod tests {
         assert_eq!(seconds(Duration::from_secs(10)), "10");
     }
 
+    fn with(addresses: &[&str]) -> Host {
+        Host { addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(), ..host() }
+    }
+
+    fn many(count: usize) -> Vec<Virtual> {
+        (0..count).map(|at| format!("10.1.{}.{}/16", at / 200, at % 200 + 1).parse().unwrap()).collect()
+    }
+
+    fn many_of_six(count: usize) -> Vec<Virtual> {
+        (0..count).map(|at| format!("2001:db8::1:{at:x}/64").parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_can_be_is_taken() {
+        for addresses in [&["192.0.2.0/32"][..], &["192.0.2.0/31", "192.0.2.1/31"], &["10.1.0.255/16"]] {
+            assert_eq!(with(addresses).configuration().err(), None, "{addresses:?}");
+        }
+        // Those of the other family are not advertised.
+        let addresses = [many(255), many_of_six(300)].concat();
+        assert_eq!(Host { addresses, ..host() }.configuration().err(), None);
+        for interface in ["eth0", "br-lan.10", "enp0s31f6", "vlan_1"] {
+            let interface = interface.to_owned();
+            assert_eq!(Host { interface, ..host() }.configuration().err(), None);
+        }
+    }
+
     #[test]
     fn what_can_not_be_is_refused() {
         let six: IpAddr = "2001:db8::11".parse().unwrap();
@@ -260,6 +355,28 @@ mod tests {
             (Host { own: "192.0.2.10".parse().unwrap(), ..host() }, "no virtual one"),
             (Host { addresses: vec!["2001:db8::10/64".parse().unwrap()], ..host() }, "none of the virtual"),
             (Host { interface: "eth0 }".to_owned(), ..host() }, "no name of an interface"),
+            (Host { interface: String::new(), ..host() }, "no name of an interface"),
+            (Host { interface: "..".to_owned(), ..host() }, "no name of an interface"),
+            (Host { interface: "eth0@if3".to_owned(), ..host() }, "write eth0"),
+            (Host { interface: "@low".to_owned(), ..host() }, "before the `@`"),
+            (Host { interface: "eth0:1".to_owned(), ..host() }, "the label of an address; write eth0"),
+            (with(&["255.255.255.255/32"]), "that could move"),
+            (with(&["192.0.2.0/24"]), "the network's own address"),
+            (with(&["192.0.2.255/24"]), "the network's broadcast address"),
+            (with(&["192.0.2.15/28"]), "the network's broadcast address"),
+            (with(&["192.0.2.10/24", "::ffff:192.0.2.20/120"]), "write 192.0.2.20"),
+            (Host { own: "::ffff:192.0.2.11".parse().unwrap(), ..host() }, "write 192.0.2.11"),
+            (Host { peer: "255.255.255.255".parse().unwrap(), ..host() }, "no address of a host"),
+            (Host { addresses: many(256), ..host() }, "room for 255"),
+            (
+                Host {
+                    addresses: many_of_six(90),
+                    own: six,
+                    peer: "2001:db8::12".parse().unwrap(),
+                    ..host()
+                },
+                "room for 89",
+            ),
             (Host { own: "224.0.0.1".parse().unwrap(), ..host() }, "no address of a host"),
             (Host { peer: "0.0.0.0".parse().unwrap(), ..host() }, "no address of a host"),
             (Host { addresses: vec!["127.0.0.1/8".parse().unwrap()], ..host() }, "that could move"),
@@ -271,9 +388,17 @@ mod tests {
             let refused = host.configuration().unwrap_err();
             assert!(refused.contains(why), "{refused}");
         }
-        for text in
-            ["", "192.0.2.10/33", "192.0.2.10/0", "192.0.2/24", "::/64", "224.0.0.18/4", "192.0.2.10/24/5"]
-        {
+        for text in [
+            "",
+            "192.0.2.10/33",
+            "192.0.2.10/0",
+            "192.0.2/24",
+            "::/64",
+            "224.0.0.18/4",
+            "192.0.2.10/24/5",
+            "192.0.2.10/+24",
+            "192.0.2.10/",
+        ] {
             assert!(text.parse::<Virtual>().is_err(), "{text}");
         }
     }
