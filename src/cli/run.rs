@@ -20,7 +20,8 @@ pub fn main() -> ExitCode {
         let _ = output::aside(&format!("hareload: signals can't be handled: {error}"));
         return ExitCode::from(exit::INTERNAL);
     }
-    let matches = match Cli::command().try_get_matches() {
+    let (line, told) = notify::told(std::env::args_os().collect());
+    let matches = match Cli::command().try_get_matches_from(line) {
         Ok(matches) => matches,
         Err(error) => {
             // clap prints help on stdout and errors on stderr itself.
@@ -45,7 +46,7 @@ pub fn main() -> ExitCode {
             Command::Recover(args) => reload::recover(&args, options),
             Command::Status(args) => status::status(&args, options),
             Command::Healthy(args) => healthy::healthy(&args, options),
-            Command::Notify(args) => notify::notify(&args, options),
+            Command::Notify(args) => notify::notify(&args, told, options),
             Command::Check(args) => check::check(&args, options),
             Command::Doctor(args) => doctor::doctor(&args, options),
             Command::History(args) => history::history(&args, options),

@@ -265,11 +265,16 @@ pub(crate) fn stops_only_the_last(haproxy: &Haproxy, keepalived: &Keepalived) ->
     };
     let named = |name, state| told(&["INSTANCE", name, state, "100"])?.expect_code(0);
     named("VI_1", "MASTER")?;
-    named("VI_2", "MASTER")?;
-    named("VI_1", "BACKUP")?.expect_said(&["VI_2 has its addresses here"])?;
+    named("-VI_2", "MASTER")?;
+    named("VI_1", "BACKUP")?.expect_said(&["-VI_2 has its addresses here"])?;
     ensure!(told(&["backup"])?.code == 2);
     node.inside(|| node.stage.expect_serving("n1"))?;
-    named("VI_2", "BACKUP")?.expect_said(&["stopped"])?;
+    named("-VI_2", "BACKUP")?.expect_said(&["stopped"])?;
     ensure!(node.stage.instance.haproxies().is_empty());
+    // What keepalived adds stands behind HAProxy's own options.
+    told(&["--", "-dM", "INSTANCE", "--", "MASTER", "100"])?.expect_code(0)?.expect_said(&["started"])?;
+    let pid = node.stage.instance.pid()?;
+    let line = fs::read(format!("/proc/{pid}/cmdline"))?;
+    ensure!(line.split(|byte| *byte == 0).any(|word| word == b"-dM"), "{}", String::from_utf8_lossy(&line));
     Ok(())
 }
