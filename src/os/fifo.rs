@@ -34,13 +34,16 @@ impl Fifo {
     }
 
     /// All that is there now, which is nothing if another reader was faster; `None` if nobody writes any more.
-    pub fn read(&self) -> io::Result<Option<String>> {
+    pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let mut bytes = vec![0; CAPACITY];
         match (&self.0).read(&mut bytes) {
             Ok(0) => Ok(None),
-            Ok(length) => Ok(Some(String::from_utf8_lossy(&bytes[..length]).into_owned())),
+            Ok(length) => {
+                bytes.truncate(length);
+                Ok(Some(bytes))
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(Some(String::new()))
+                Ok(Some(Vec::new()))
             }
             Err(error) => Err(error),
         }
@@ -58,10 +61,10 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let fifo = Fifo::open(&path).unwrap();
         let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
-        assert_eq!(fifo.read().unwrap().as_deref(), Some(""));
+        assert_eq!(fifo.read().unwrap().as_deref(), Some(&b""[..]));
         std::io::Write::write_all(&mut writer, b"told\n").unwrap();
         fifo.readable().await.unwrap();
-        assert_eq!(fifo.read().unwrap().as_deref(), Some("told\n"));
+        assert_eq!(fifo.read().unwrap().as_deref(), Some(&b"told\n"[..]));
         drop(writer);
         fifo.readable().await.unwrap();
         assert_eq!(fifo.read().unwrap(), None);
