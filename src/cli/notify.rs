@@ -233,7 +233,7 @@ mod tests {
         ] {
             let (args, told) = parsed(line);
             assert_eq!([args.state.as_slice(), &told].concat(), words(state), "{line}");
-            assert_eq!(args.asked.extra, words(extra), "{line}");
+            assert_eq!(args.asked.manner.extra, words(extra), "{line}");
             assert_eq!(args.voice.quiet, line.contains("-q"), "{line}");
         }
         let (line, told) = told(words("hareload check INSTANCE VI_1 MASTER 100"));

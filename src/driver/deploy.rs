@@ -97,6 +97,11 @@ pub fn deploy(request: &Request, deploy: &Deploy, shown: Option<Shown<'_>>) -> D
         .unwrap_or_else(|refused| blank(&request, command, refused.began, fate_of(&refused)))
 }
 
+/// Whether a hareload that died has left a deploy half done; also one of an earlier boot.
+pub(super) fn is_unfinished(request: &Request) -> bool {
+    transaction::Transaction::is_unfinished(&request.history_dir)
+}
+
 /// A deploy that could not begin.
 #[must_use]
 pub fn refused(request: &Request, command: &str, refused: Refused) -> Deployment {
@@ -194,8 +199,10 @@ impl Deploying<'_> {
         deployment.configs = opened.configs.iter().map(|path| path.display().to_string()).collect();
         deployment.hash_before = Some(opened.readings.config.clone());
         deployment.hash_after.clone_from(&deployment.hash_before);
-        deployment.files = opened.plan.changes.iter().map(|change| self.described(change)).collect();
+        deployment.files =
+            opened.plan.changes.iter().map(|change| self.described(change, &opened.configs)).collect();
         deployment.notes.extend(opened.old.remarks.iter().cloned());
+        deployment.notes.extend(opened.recovered.iter().flat_map(|account| account.notes.iter().cloned()));
         if let Some(expected) = &self.deploy.expected
             && !is_hash(expected, &opened.readings.config)
         {
@@ -336,9 +343,10 @@ impl Deploying<'_> {
             && read.is_some_and(|read| read.left_out == 0 && read.changes().is_empty())
     }
 
-    fn described(&self, change: &place::Change) -> crate::core::deployment::Changed {
+    fn described(&self, change: &place::Change, configs: &[PathBuf]) -> crate::core::deployment::Changed {
         let mut described = change.described();
-        described.diff = self.shown.map(|shown| {
+        // What else HAProxy reads may be secret from its first to its last line: a map of keys, say.
+        described.diff = self.shown.filter(|_| is_config(&change.path, configs)).map(|shown| {
             let side =
                 |content: &Option<place::Content>| content.as_ref().map(|content| content.bytes.clone());
             shown(&described.path, side(&change.before).as_deref(), side(&change.after).as_deref())
@@ -370,6 +378,11 @@ impl Deploying<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether HAProxy is given this file with `-f`, by itself or with its directory.
+fn is_config(path: &Path, configs: &[PathBuf]) -> bool {
+    configs.iter().any(|config| path == config || path.parent() == Some(config))
 }
 
 /// The files that a kept configuration brings back.

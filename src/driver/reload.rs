@@ -21,6 +21,7 @@ use crate::os::process::Process;
 use crate::os::signals::Interrupts;
 use crate::os::state::StateDir;
 
+use super::deploy;
 use super::find::{self, Old, Posture};
 use super::handover::{self, Handover};
 use super::held::{self, Held, under_lock};
@@ -67,7 +68,8 @@ pub fn reload_or_start(request: &Request) -> Account {
 /// `None` if there is nothing to recover.
 pub fn recover(request: &Request) -> Option<Account> {
     // Opening it would make it.
-    if request.state_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+    let is_new = request.state_dir.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if is_new && !deploy::is_unfinished(request) {
         return None;
     }
     let state = StateDir::open(&request.state_dir);

@@ -19,7 +19,7 @@ mod kept;
 
 pub use installing::{
     Attributes, Prepared, ReadingError, is_mount_point, make_directory_like_above, make_private_directories,
-    prepare, read_unchanged, sync_all_beside, take_away,
+    prepare, read_unchanged, sync_all_beside, sync_directory, take_away,
 };
 pub use kept::{Kept, forget, forget_all_beside, forget_half_bound, keep_beside, put_back};
 

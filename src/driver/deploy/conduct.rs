@@ -291,6 +291,7 @@ impl Conducting<'_> {
             deployment.notes.push(format!("{left_out} files that it refers to are not kept for a rollback"));
         }
         let ended = Transaction::end(&self.held.request.history_dir);
+        store.forget(ASIDE);
         deployment
             .notes
             .extend(ended.err().map(|error| format!("that it is over can't be written down: {error}")));

@@ -31,7 +31,7 @@ const FILES: &str = "files";
 const MAX_NUMBER: usize = 32;
 
 /// More files than that are not synced one by one.
-const MANY: usize = 100;
+pub(super) const MANY: usize = 100;
 
 /// No manifest is larger: one of 20,000 files has some 6 MB.
 const LARGEST_MANIFEST: usize = 64 << 20;

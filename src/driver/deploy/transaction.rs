@@ -4,6 +4,7 @@
 //! file is replaced, and removed when file and process match again; whoever finds it puts back what was there. What the files
 //! held lies beside the kept configurations, and what they are to hold in the one that it names. Called by [`super`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::os::files::{self, Durability, FileError};
 use crate::os::process::Identity;
 
-use super::kept::{ASIDE, KeptFile, Store};
+use super::kept::{ASIDE, KeptFile, MANY, Store};
 use super::place::{self, Content, Plan, digest};
 
 /// Its name.
@@ -159,8 +160,10 @@ fn put(
         None => files::take_away(path).map_err(|error| error.to_string()),
         Some(to) => {
             let Content { bytes, attributes } = store.content(number, to)?;
-            let prepared = files::prepare(path, &bytes, &attributes).map_err(|error| error.to_string())?;
-            prepared.put().map_err(|error| error.to_string())
+            let put =
+                files::prepare(path, &bytes, &attributes, Durability::Synced).and_then(files::Prepared::put);
+            let synced = put.and_then(|()| files::sync_directory(path.parent().unwrap_or(path)));
+            synced.map_err(|error| error.to_string())
         }
     }
 }
@@ -195,15 +198,24 @@ impl Plan {
         for directory in &self.directories {
             files::make_directory_like_above(directory)?;
         }
+        // To sync the whole file system costs what others have written to it, too.
+        let durability = if self.changes.len() > MANY { Durability::Volatile } else { Durability::Synced };
         let mut prepared = Vec::new();
         for change in &self.changes {
             if let Some(after) = &change.after {
-                prepared.push(files::prepare(&change.target, &after.bytes, &after.attributes)?);
+                let (target, attributes) = (&change.target, &after.attributes);
+                prepared.push(files::prepare(target, &after.bytes, attributes, durability)?);
             }
+        }
+        let directories: BTreeSet<&Path> =
+            self.changes.iter().filter_map(|change| change.target.parent()).collect();
+        if durability == Durability::Volatile {
+            directories.iter().try_for_each(|directory| files::sync_all_beside(directory))?;
         }
         prepared.into_iter().try_for_each(files::Prepared::put)?;
         let mut gone = self.changes.iter().filter(|change| change.after.is_none());
-        gone.try_for_each(|change| files::take_away(&change.target))
+        gone.try_for_each(|change| files::take_away(&change.target))?;
+        directories.into_iter().try_for_each(files::sync_directory)
     }
 }
 

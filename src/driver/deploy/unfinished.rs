@@ -31,7 +31,7 @@ enum Serves {
 impl Held<'_> {
     /// Whether a hareload that died has left a deploy half done.
     pub(in crate::driver) fn has_unfinished_deploy(&self) -> bool {
-        Transaction::is_unfinished(&self.request.history_dir)
+        super::is_unfinished(self.request)
     }
 
     /// Finishes or undoes it; `None` if there is none.
@@ -107,10 +107,6 @@ impl Held<'_> {
     }
 
     fn who_serves(&self, transaction: &Transaction) -> Serves {
-        if transaction.boot != self.boot {
-            // Whoever serves now was started after it, from what lies there.
-            return Serves::Nobody;
-        }
         let Ok(Found::Old(old)) = find::find(&self.request_of(transaction), &self.records) else {
             return Serves::Nobody;
         };
@@ -119,6 +115,8 @@ impl Held<'_> {
             old.processes.iter().any(one)
         };
         match () {
+            // Whoever was started after another boot, was from what lies there.
+            () if transaction.boot != self.boot => Serves::Candidate,
             () if is_among(&transaction.old) => Serves::Old,
             () if transaction.stage == Stage::Undoing && !is_among(&transaction.candidate) => {
                 Serves::Successor
@@ -137,8 +135,7 @@ impl Held<'_> {
         // After another boot it is for whoever starts HAProxy; and where nobody had served, nobody is missed.
         let alone = serves == Serves::Old
             || serves == Serves::Successor
-            || transaction.boot != self.boot
-            || transaction.old.is_empty();
+            || serves == Serves::Nobody && transaction.boot != self.boot;
         let (undo, notes, fate) = if alone {
             (None, transaction.put_back(store), Fate::Undone(why.to_owned()))
         } else {

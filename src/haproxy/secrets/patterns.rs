@@ -183,6 +183,8 @@ fn argument(line: &str, open: usize, index: usize, extent: Extent) -> Option<Ran
     let mut quote = None;
     let mut escaped = false;
     let mut commas = 0;
+    // An argument may be a call itself.
+    let mut depth = 0_usize;
     let mut start = (index == 0).then_some(open);
     for (at, c) in line[open..].char_indices().map(|(offset, c)| (open + offset, c)) {
         match c {
@@ -190,8 +192,10 @@ fn argument(line: &str, open: usize, index: usize, extent: Extent) -> Option<Ran
             '"' | '\'' if quote.is_none() => quote = Some(c),
             '"' | '\'' if quote == Some(c) => quote = None,
             _ if escaped => {}
+            '(' if quote.is_none() => depth += 1,
+            ')' if quote.is_none() && depth > 0 => depth -= 1,
             ')' if quote.is_none() => return start.map(|start| start..at),
-            ',' if quote.is_none() => match start {
+            ',' if quote.is_none() && depth == 0 => match start {
                 Some(start) if extent == Extent::One => return Some(start..at),
                 Some(_) => {}
                 None => {

@@ -73,6 +73,14 @@ fn secrets_are_hidden_and_all_else_is_shown() {
             "redirect location https://bob:***@h.example/a",
         ),
         ("log https://ghp_S3CR3TS3CR3TS3CR3T@h/a", "log https://***@h/a"),
+        (
+            "acl ok var(txn.b),jwt_verify(req.hdr(a),S3CR3T) 1",
+            "acl ok var(txn.b),jwt_verify(req.hdr(a),***) 1",
+        ),
+        (
+            "set-header d %[src,aes_gcm_dec(128,req.hdr(n),S3CR3T,req.hdr(t))]",
+            "set-header d %[src,aes_gcm_dec(128,req.hdr(n),***,req.hdr(t))]",
+        ),
         ("acl ok var(txn.b),jwt_verify(txn.alg,\"S3CR3T\") 1", "acl ok var(txn.b),jwt_verify(txn.alg,***) 1"),
         (
             r#"set-header X "%[var(txn.b),hmac(sha256,\"S3,)CR3T\"),hex]""#,

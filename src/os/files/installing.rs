@@ -15,7 +15,7 @@ use rustix::fs::{
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use super::{FileError, half_written, parent_of, refuse_irregular};
+use super::{Durability, FileError, half_written, parent_of, refuse_irregular};
 
 /// The longest list of extended attributes, and the longest value of one; the kernel's XATTR_LIST_MAX and XATTR_SIZE_MAX.
 const LONGEST_EXTENDED: usize = 64 << 10;
@@ -113,14 +113,23 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`FileError`] if there is no room, the file system is read-only, or the attributes can't be given to it.
-pub fn prepare(target: &Path, bytes: &[u8], attributes: &Attributes) -> Result<Prepared, FileError> {
+pub fn prepare(
+    target: &Path,
+    bytes: &[u8],
+    attributes: &Attributes,
+    durability: Durability,
+) -> Result<Prepared, FileError> {
     let directory = parent_of(target);
     let mut temporary = tempfile::Builder::new()
         .prefix(&half_written(target))
         .tempfile_in(directory)
         .map_err(|error| FileError::of(directory, error))?;
     let file = temporary.as_file_mut();
-    let written = file.write_all(bytes).and_then(|()| attributes.give(file)).and_then(|()| file.sync_all());
+    let synced = |file: &File| match durability {
+        Durability::Synced => file.sync_all(),
+        Durability::Volatile => Ok(()),
+    };
+    let written = file.write_all(bytes).and_then(|()| attributes.give(file)).and_then(|()| synced(file));
     written.map_err(|error| FileError::of(target, error))?;
     Ok(Prepared { temporary, target: target.to_owned() })
 }
@@ -131,14 +140,13 @@ impl Prepared {
         &self.target
     }
 
-    /// Renames it into its place, and syncs the directory.
+    /// Renames it into its place. The directory is for the caller to sync.
     ///
     /// # Errors
     /// [`FileError`] if the kernel refuses; nothing has changed then.
     pub fn put(self) -> Result<(), FileError> {
         let target = self.target;
-        self.temporary.persist(&target).map_err(|error| FileError::of(&target, error.error))?;
-        sync_directory(parent_of(&target))
+        self.temporary.persist(&target).map(drop).map_err(|error| FileError::of(&target, error.error))
     }
 }
 
@@ -188,7 +196,11 @@ pub fn take_away(path: &Path) -> Result<(), FileError> {
     }
 }
 
-fn sync_directory(directory: &Path) -> Result<(), FileError> {
+/// Sees to it that the names in a directory survive a power cut.
+///
+/// # Errors
+/// [`FileError`] if it can't be written.
+pub fn sync_directory(directory: &Path) -> Result<(), FileError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| FileError::of(directory, error))
@@ -256,12 +268,12 @@ mod tests {
         let given = fsetxattr(File::open(&path).unwrap(), "user.of", b"us", XattrFlags::empty());
         let attributes = Attributes::of(&path).unwrap();
         assert_eq!((attributes.mode, given.is_ok()), (0o640, !attributes.extended.is_empty()));
-        let prepared = prepare(&path, b"new", &attributes).unwrap();
+        let prepared = prepare(&path, b"new", &attributes, Durability::Synced).unwrap();
         assert_eq!((prepared.target(), fs::read(&path).unwrap()), (path.as_path(), b"old".to_vec()));
         prepared.put().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(Attributes::of(&path).unwrap(), attributes);
-        drop(prepare(&path, b"newer", &attributes).unwrap());
+        drop(prepare(&path, b"newer", &attributes, Durability::Volatile).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing temporary is left");
         take_away(&path).unwrap();
         take_away(&path).unwrap();
