@@ -48,7 +48,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 17] = [
+const OF_HARELOAD: [(&str, Test); 19] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::foretold", plain::foretold),
     ("plain::keeps_only_so_many", plain::keeps_only_so_many),
@@ -57,6 +57,8 @@ const OF_HARELOAD: [(&str, Test); 17] = [
     ("candidates::an_archive", candidates::an_archive),
     ("candidates::with_relative_paths", candidates::with_relative_paths),
     ("candidates::keep_owner_and_mode", candidates::keep_owner_and_mode),
+    ("probation::without_a_way_back", probation::without_a_way_back),
+    ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("outputs::of_github", outputs::of_github),
     ("outputs::of_gitlab_and_junit", outputs::of_gitlab_and_junit),
     ("refused::candidates", refused::candidates),

@@ -63,6 +63,7 @@ fn work(args: &DeployWork, settings: &Settings, source: Source, if_changed: bool
         probation: settings.probation,
         if_changed,
         expected: args.expect_hash.clone(),
+        start: args.start,
         foretell: args.dry_run,
         keep: usize::try_from(settings.keep).unwrap_or(usize::MAX),
         by: who(),

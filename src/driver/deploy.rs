@@ -16,11 +16,12 @@ use crate::core::outcome::Verdict;
 use crate::os::state::StateDir;
 use crate::os::{clock, files};
 
-use super::find::Old;
+use super::find::{self, DEFAULT_INSTANCE, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::inheritance;
 use super::readings::Readings;
 use super::request::{Refused, Request};
+use super::start;
 use super::texts::Texts;
 
 mod assigning;
@@ -65,6 +66,8 @@ pub struct Deploy {
     pub if_changed: bool,
     /// The hash of the configuration that is expected to be in place, or its beginning.
     pub expected: Option<String>,
+    /// Start HAProxy if it does not run.
+    pub start: bool,
     /// Only say what would be done.
     pub foretell: bool,
     /// How many configurations are kept.
@@ -195,7 +198,7 @@ impl Deploying<'_> {
 
     fn go(&self, deployment: &mut Deployment) -> Result<(), Refused> {
         let opened = self.open()?;
-        deployment.serving = Some(opened.old.named());
+        deployment.serving = Some(opened.old.named()).filter(|named| !named.pids.is_empty());
         deployment.configs = opened.configs.iter().map(|path| path.display().to_string()).collect();
         deployment.hash_before = Some(opened.readings.config.clone());
         deployment.hash_after.clone_from(&deployment.hash_before);
@@ -231,11 +234,16 @@ impl Deploying<'_> {
     fn open(&self) -> Result<Opened, Refused> {
         let held = self.held;
         let (old, recovered) = held.within(async |interrupts| {
-            if self.deploy.foretell {
-                return Ok((super::find::find(held.request, &held.records)?.old()?, None));
+            let recovered = match self.deploy.foretell {
+                true => None,
+                false => held.leftovers(interrupts).await,
+            };
+            let found = find::find(held.request, &held.records)?;
+            match found {
+                Found::Nobody(_) if self.deploy.start => Ok((self.nobody(), recovered)),
+                found if self.deploy.foretell => Ok((found.old()?, recovered)),
+                _ => Ok((held.listening().await?, recovered)),
             }
-            let recovered = held.leftovers(interrupts).await;
-            Ok((held.listening().await?, recovered))
         })?;
         old.processes.iter().try_for_each(|process| super::reload::may_be_told(process))?;
         let configs = held.config_paths(&old)?;
@@ -253,6 +261,14 @@ impl Deploying<'_> {
         let readings = readings_of(&configs, &old, held.request);
         let runs = self.runs_what_is_in_place(&old);
         Ok(Opened { old, recovered, configs, plan, readings, runs, kept })
+    }
+
+    /// What is started from where nobody serves.
+    fn nobody(&self) -> Old {
+        let request = self.held.request;
+        let usual = request.instance == DEFAULT_INSTANCE;
+        let configs = if usual { vec![PathBuf::from(start::DEFAULT_CONFIG)] } else { Vec::new() };
+        Old { configs, ..Old::nobody(find::pidfile_of(request)) }
     }
 
     /// The files of a kept configuration.
@@ -323,6 +339,9 @@ impl Deploying<'_> {
 
     /// Whether nobody has changed what is in place since the one that serves has read it, as far as that can be told.
     fn runs_what_is_in_place(&self, old: &Old) -> bool {
+        if old.processes.is_empty() {
+            return false;
+        }
         match old.number.and_then(|number| self.held.records.readings(number)) {
             Some(read) => read.changes().is_empty(),
             None => {

@@ -28,7 +28,10 @@ const MOST_FILES: usize = 20_000;
 const MOST_OF_ONE: usize = 64 << 20;
 
 /// What HAProxy looks for beside a certificate (`ssl-load-extra-files`, 2.2).
-const BESIDE: [&str; 5] = [".key", ".ocsp", ".issuer", ".sctl", ".rsa"];
+const BESIDE: [&str; 7] = [".key", ".ocsp", ".issuer", ".sctl", ".rsa", ".ecdsa", ".dsa"];
+
+/// Of so many certificates it is noticed if something comes beside that was not there: each costs seven looks.
+const MOST_AWAITED: usize = 100;
 
 /// How many certificates are looked beside.
 const MOST_BESIDE: usize = 1000;
@@ -249,7 +252,7 @@ impl Taking {
             let mut beside = path.as_os_str().to_owned();
             beside.push(end);
             let beside = PathBuf::from(beside);
-            if beside.exists() {
+            if *count <= MOST_AWAITED || beside.exists() {
                 self.file(&beside);
             }
         }

@@ -112,7 +112,7 @@ impl Alert {
 fn place(text: &str) -> (Option<String>, Option<u32>) {
     for opening in text.match_indices('[').map(|(at, _)| at) {
         // an address in brackets looks the same: a place comes right after one of these words
-        let leads = ["parsing ", "Binding ", "Starting ", "Proxy ", "at "]
+        let leads = ["parsing ", "Parsing ", "Binding ", "Starting ", "Proxy ", "at "]
             .iter()
             .any(|word| text[..opening].ends_with(word));
         let inside = text[opening + 1..].split_once(']').map(|(inside, _)| inside);

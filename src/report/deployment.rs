@@ -110,7 +110,7 @@ pub fn headline(deployment: &Deployment) -> String {
             "undone after {took}: what was in place{} is again, and {serves} serves it; {why}",
             hash(&deployment.hash_before)
         ),
-        Fate::Stuck(why) => format!("the candidate failed and stays in place, {serves} serves it: {why}"),
+        Fate::Stuck(why) => format!("not undone, and {serves} serves: {why}"),
         Fate::Nobody(why) => {
             format!("nobody can be shown to serve: {why}; start HAProxy now, then see `hareload history -v`")
         }

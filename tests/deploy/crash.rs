@@ -72,6 +72,13 @@ fn campaign(haproxy: &Haproxy, victims: Victims) -> Result<()> {
         let killed = running.wait(DEADLINE)?.signal == Some(9);
         until(DEADLINE, "the guard to have done its work", || nobody(&site).then_some(()))?;
         if victims == Victims::All {
+            // So is whoever recovers it, every other time.
+            if next(&mut state).is_multiple_of(2) {
+                let recovering = site.stage.hareload().verb("recover").spawn()?;
+                std::thread::park_timeout(Duration::from_micros(next(&mut state) % 60_000));
+                end(&site, recovering.pid(), victims)?;
+                recovering.wait(DEADLINE)?;
+            }
             let recovered = site.stage.hareload().verb("recover").run()?;
             ensure!(recovered.code == 0 || recovered.code == 150, "{}: {recovered:?}", what());
         }

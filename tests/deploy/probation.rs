@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -105,5 +106,30 @@ pub(crate) fn that_is_interrupted(haproxy: &Haproxy) -> Result<()> {
     ensure!(result.signal == Some(15), "{result:?}");
     ensure!(result.stdout.contains("\"undone\""), "{}", result.stdout);
     site.expect_matching("g1")?;
+    load.stop()?.expect_lossless().map(drop)
+}
+
+/// What was in place can't be put back: that is said, and the candidate, whole, goes on.
+pub(crate) fn without_a_way_back(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let load = site.load()?;
+    let running = site.deploy(site.candidate(&Config::plain("g2"))?).args(["--probation", "20s"]).spawn()?;
+    site.stage.expect_serving_beside("g2")?;
+    let path = site.stage.instance.config_path();
+    let immutable = |flag: &str| Command::new("chattr").arg(flag).arg(&path).status();
+    if !immutable("+i").is_ok_and(|status| status.success()) {
+        eprintln!("skipped: probation::without_a_way_back needs chattr and a file system that has +i");
+        return running.signal(Signal::TERM);
+    }
+    running.signal(Signal::TERM)?;
+    let result = running.wait(DEADLINE);
+    immutable("-i")?;
+    let told = told(&result?)?;
+    ensure!(
+        told["fate"]["stuck"].as_str().is_some_and(|why| why.contains("could not be put back")),
+        "{told}"
+    );
+    ensure!(told["exit_code"] == 154, "{told}");
+    site.expect_matching("g2")?;
     load.stop()?.expect_lossless().map(drop)
 }

@@ -54,3 +54,23 @@ pub(crate) fn from_a_broken_one(haproxy: &Haproxy) -> Result<()> {
     site.expect_matching("g2")?;
     load.stop()?.expect_lossless().map(drop)
 }
+
+/// The one that served has died, and what is in place can't be started.
+pub(crate) fn where_nobody_serves(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    run(&site.deploy(site.candidate(&Config::plain("g2"))?), 0)?;
+    fs::write(site.stage.instance.config_path(), "nonsense\n")?;
+    site.stage.hareload().verb("stop").arg("--now").run()?.expect_code(0)?;
+    run(&site.rollback(), 7)?;
+    let told = run(&site.rollback().arg("--start"), 0)?;
+    ensure!(told["handover"]["outcome"]["way"] == "start", "{told}");
+    site.expect_matching("g2")?;
+    site.stage.hareload().verb("stop").arg("--now").run()?.expect_code(0)?;
+    // Nobody served before one that does not start: nobody does.
+    let bad = site.candidate(&Config::plain("g3"))?;
+    let told = run(&site.deploy(bad).args(["--start", "--probe", "tcp://127.0.0.1:9"]), 151)?;
+    ensure!(told["fate"]["nobody"].is_string(), "{told}");
+    ensure!(fs::read_to_string(site.stage.instance.config_path())?.contains("g2"), "{told}");
+    run(&site.deploy(site.candidate(&Config::plain("g4"))?).arg("--start"), 0)?;
+    site.expect_matching("g4")
+}

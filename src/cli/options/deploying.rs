@@ -33,6 +33,9 @@ pub struct DeployWork {
     /// Refuse if the configuration in place has not this SHA-256, or one that begins so; see `hareload status`
     #[arg(long, value_name = "HASH")]
     pub expect_hash: Option<String>,
+    /// Start HAProxy if it does not run, instead of refusing
+    #[arg(long)]
+    pub start: bool,
     /// Check it where it will live, say what would be done, and touch nothing
     #[arg(long)]
     pub dry_run: bool,

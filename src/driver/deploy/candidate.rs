@@ -2,6 +2,7 @@
 //!
 //! Reads files, directories and a stream; changes nothing. Called by [`super`], and by the command line.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Component, Path, PathBuf};
@@ -105,6 +106,7 @@ fn of_file(path: &Path, left: &mut usize) -> Result<Piece, Refused> {
         )));
     }
     let name = path.file_name().ok_or_else(|| refuse(&format!("{}: it has no name", path.display())))?;
+    named(name)?;
     read(path, PathBuf::from(name), LARGEST_CONFIG, left)
 }
 
@@ -122,6 +124,14 @@ fn read(path: &Path, name: PathBuf, max: usize, left: &mut usize) -> Result<Piec
 /// Whether HAProxy and we pass over it: `.git` and the like.
 fn is_hidden(name: &[u8]) -> bool {
     name.starts_with(b".")
+}
+
+/// What is written down of files is text.
+fn named(name: &OsStr) -> Result<(), Refused> {
+    match name.to_str() {
+        Some(_) => Ok(()),
+        None => Err(refuse(&format!("{}: its name is no UTF-8; rename it", name.display()))),
+    }
 }
 
 /// How large a file of this name may be.
@@ -147,6 +157,7 @@ impl Reading<'_> {
         names.retain(|name| !is_hidden(name.as_encoded_bytes()));
         names.sort();
         for name in names {
+            named(&name)?;
             let name = below.join(name);
             let path = self.base.join(&name);
             let metadata = fs::metadata(&path).map_err(|error| {
@@ -250,6 +261,7 @@ fn of_archive(bytes: &[u8], origin: Option<&Path>) -> Result<Candidate, Refused>
         if name.iter().any(|part| is_hidden(part.as_encoded_bytes())) {
             continue;
         }
+        named(name.as_os_str())?;
         if !kind.is_file() {
             return refuse("it is no file: a link, perhaps; put the file there itself");
         }

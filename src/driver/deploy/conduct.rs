@@ -12,6 +12,7 @@ use crate::driver::members::Members;
 use crate::driver::readings::{Kind, Readings};
 use crate::driver::request::Refused;
 use crate::driver::ways;
+use crate::os::files::FileError;
 use crate::os::process::{self, Identity};
 use crate::os::signals::Interrupts;
 
@@ -73,7 +74,16 @@ impl Conducting<'_> {
         }
         if !is_checked {
             let request = self.held.request;
-            let examined = examining::examine(request, &opened.plan, workdir(&opened.old).as_deref()).await;
+            let workdir = workdir(&opened.old);
+            let examined = tokio::select! {
+                biased;
+                interrupt = interrupts.next() => {
+                    deployment.interrupted = Some(interrupt.signal);
+                    let why = format!("interrupted by {} while it was checked", interrupt.name);
+                    Examined::Refused { kind: Refusal::Internal, why }
+                }
+                examined = examining::examine(request, &opened.plan, workdir.as_deref()) => examined,
+            };
             if !self.is_valid(examined, deployment) {
                 let why = deployment.fate.why().map(str::to_owned);
                 self.put_back(&store, &transaction, deployment, why.as_deref());
@@ -86,7 +96,11 @@ impl Conducting<'_> {
             true => Before::default(),
             false => Before::of(admin.as_deref(), &opened.old.processes).await,
         };
-        let account = self.held.hand_over(opened.recovered.as_ref(), interrupts).await;
+        let recovered = opened.recovered.as_ref();
+        let account = match opened.old.processes.is_empty() {
+            true => self.held.start_if_stopped(recovered, interrupts).await,
+            false => self.held.hand_over(recovered, interrupts).await,
+        };
         let account =
             held::remember(self.held.request, account.unwrap_or_else(|refused| self.held.refused(refused)));
         deployment.serving.clone_from(&account.serving);
@@ -115,7 +129,17 @@ impl Conducting<'_> {
         deployment.handover = Some(account);
         match turn {
             Turn::Done => self.finish(&store, &opened, deployment),
-            Turn::Back { why } => self.undo(&store, transaction, why, deployment).await,
+            Turn::Back { why } => {
+                self.undo(&store, transaction, why, deployment).await;
+                // One that came meanwhile was not to stop it.
+                tokio::select! {
+                    biased;
+                    interrupt = interrupts.next() => {
+                        deployment.interrupted.get_or_insert(interrupt.signal);
+                    }
+                    () = async {} => {}
+                }
+            }
         }
         Ok(())
     }
@@ -271,21 +295,13 @@ impl Conducting<'_> {
         let readings = readings_of(&opened.configs, &opened.old, self.held.request);
         deployment.hash_after = Some(readings.config.clone());
         let number = deployment.kept.unwrap_or_default();
-        let (files, left_out) = gather(&readings);
-        let contents = Contents {
-            by: &self.deploy.by,
-            command: self.held.command,
-            configs: &opened.configs,
-            hash: Some(readings.config.clone()),
-            state: State::Good,
-            files,
-            left_out,
-        };
         let kept = match opened.kept {
-            Some(_) => Ok(()),
-            None => store.complete(number, contents).or_else(|_| store.settle(number, State::Good, None)),
+            Some(_) => Ok(0),
+            None => complete(store, number, &readings)
+                .or_else(|_| store.settle(number, State::Good, None).map(|()| readings.files.len())),
         };
-        let kept = kept.and_then(|()| store.put_in_place(number));
+        let left_out = *kept.as_ref().unwrap_or(&0);
+        let kept = kept.and_then(|_| store.put_in_place(number));
         deployment.notes.extend(kept.err().map(|error| format!("it can't be kept for a rollback: {error}")));
         if left_out > 0 {
             deployment.notes.push(format!("{left_out} files that it refers to are not kept for a rollback"));
@@ -307,7 +323,14 @@ impl Conducting<'_> {
         deployment: &mut Deployment,
         why: Option<&str>,
     ) {
-        deployment.notes.extend(transaction.put_back(store));
+        let failed = transaction.put_back(store);
+        if !failed.is_empty() {
+            deployment.notes.extend(failed);
+            deployment
+                .notes
+                .push("what was in place is not again: `hareload recover` tries again".to_owned());
+            return;
+        }
         deployment.hash_after.clone_from(&deployment.hash_before);
         self.close(store, transaction.number, why, deployment);
     }
@@ -344,19 +367,33 @@ impl Conducting<'_> {
     ) {
         self.held.timeline.note("hareload", format!("leads back: {why}"));
         self.stage(&mut transaction, Stage::Undoing, deployment);
-        let (account, fate) = self.held.lead_back(store, &transaction, &why).await;
-        deployment.notes.extend(account.notes);
-        if let Some(undo) = account.undo {
+        let (back, fate) = self.held.lead_back(store, &transaction, &why).await;
+        deployment.notes.extend(back.notes);
+        if let Some(undo) = back.undo {
             let undo = held::remember(self.held.request, undo);
             deployment.serving.clone_from(&undo.serving);
             deployment.undo = Some(undo);
         }
         deployment.fate = fate;
-        if !matches!(deployment.fate, Fate::Stuck(_)) {
+        let stuck = matches!(deployment.fate, Fate::Stuck(_));
+        if stuck {
+            let kept = store.put_in_place(transaction.number);
+            deployment.notes.extend(kept.err().map(|error| error.to_string()));
+        } else {
             deployment.hash_after.clone_from(&deployment.hash_before);
+        }
+        if !back.over {
+            deployment.notes.push("file and process differ: `hareload recover` tries again".to_owned());
+            return;
         }
         self.close(store, transaction.number, Some(&why), deployment);
     }
+}
+
+/// Adds to a configuration that serves all that it refers to; how many files could not be kept.
+pub(super) fn complete(store: &Store, number: u64, readings: &Readings) -> Result<usize, FileError> {
+    let (files, left_out) = gather(readings);
+    store.complete(number, Some(readings.config.clone()), files, left_out).map(|()| left_out)
 }
 
 /// The files that were read, as far as they can be kept, and how many can't be.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::deployment::Remark;
 use crate::core::input::Refusal;
-use crate::driver::check::{self, Checked, Finding, Level};
+use crate::driver::check::{self, Finding};
 use crate::driver::inheritance;
 use crate::driver::readings::Readings;
 use crate::driver::reload::standalone;
@@ -115,14 +115,14 @@ pub(super) async fn examine(request: &Request, plan: &Plan, workdir: Option<&Pat
             let hash = Readings::take(&request.configs, workdir, environment).0.config;
             Examined::Passed { findings, hash }
         }
-        false => Examined::Failed { why: gist(&checked), findings },
+        false => Examined::Failed { why: gist(&findings, &checked.haproxy_exit), findings },
     }
 }
 
 /// The errors, in one line.
-fn gist(checked: &Checked) -> String {
-    let errors = || checked.findings.iter().filter(|finding| finding.level == Level::Error);
-    let place = |finding: &Finding| match (&finding.file, finding.line) {
+fn gist(findings: &[Remark], haproxy_exit: &str) -> String {
+    let errors = || findings.iter().filter(|finding| finding.level == "error");
+    let place = |finding: &Remark| match (&finding.file, finding.line) {
         (Some(file), Some(line)) => format!("{file}:{line}: "),
         (Some(file), None) => format!("{file}: "),
         (None, _) => String::new(),
@@ -135,7 +135,7 @@ fn gist(checked: &Checked) -> String {
     let more = errors().count().saturating_sub(MOST_TOLD);
     told.extend((more > 0).then(|| format!("and {more} more")));
     match told.is_empty() {
-        true => format!("haproxy -c {}", checked.haproxy_exit),
+        true => format!("haproxy -c {haproxy_exit}"),
         false => told.join("; "),
     }
 }

@@ -251,6 +251,11 @@ impl Store {
         files::replace_with_mode(&self.directory.join(IN_PLACE), text.as_bytes(), Durability::Synced, 0o600)
     }
 
+    /// Whether a copy holds what was kept: somebody may have changed it.
+    fn is_whole(&self, number: u64, file: &KeptFile) -> bool {
+        self.content(number, file).is_ok()
+    }
+
     /// Keeps a configuration, synced; of one that was found in place, that which is the same and good if there is one.
     pub(super) fn keep(&self, contents: Contents<'_>) -> Result<u64, FileError> {
         let all = self.all();
@@ -267,7 +272,11 @@ impl Store {
             files: contents.files.iter().map(KeptFile::of).collect(),
             left_out: contents.left_out,
         };
-        let same = |one: &&Configuration| one.is_good() && one.essence() == configuration.essence();
+        let is_whole = |one: &Configuration| {
+            one.files.iter().all(|file| !file.referred || self.is_whole(one.number, file))
+        };
+        let same =
+            |one: &&Configuration| one.is_good() && one.essence() == configuration.essence() && is_whole(one);
         if contents.state == State::Found
             && let Some(known) = all.iter().rev().find(same)
         {
@@ -313,7 +322,9 @@ impl Store {
             let known = same
                 .as_ref()
                 .filter(|(_, essence)| essence.get(path.as_path()) == Some(&file.digest.as_str()));
-            if known.is_some_and(|(number, _)| fs::hard_link(self.copy_of(*number, path), &copy).is_ok()) {
+            if known.is_some_and(|(number, _)| {
+                self.is_whole(*number, file) && fs::hard_link(self.copy_of(*number, path), &copy).is_ok()
+            }) {
                 continue;
             }
             files::replace_with_mode(&copy, &content.bytes, durability, 0o600)?;
@@ -328,7 +339,8 @@ impl Store {
     pub(super) fn describe(&self, configuration: &Configuration) -> Result<(), FileError> {
         let path = self.place(configuration.number).join(MANIFEST);
         files::make_private_directories(path.parent().unwrap_or(&path))?;
-        let text = serde_json::to_vec(configuration).unwrap_or_default();
+        let text = serde_json::to_vec(configuration)
+            .map_err(|error| FileError::Io { path: path.clone(), why: error.into() })?;
         files::replace_with_mode(&path, &text, Durability::Synced, 0o600)
     }
 
@@ -338,23 +350,28 @@ impl Store {
         self.describe(&Configuration { state, why: why.map(str::to_owned), ..configuration })
     }
 
-    /// Adds to one what it refers to, now that it is in place.
-    pub(super) fn complete(&self, number: u64, contents: Contents<'_>) -> Result<(), FileError> {
+    /// Adds to one what it refers to, now that it is in place and good.
+    pub(super) fn complete(
+        &self,
+        number: u64,
+        hash: Option<String>,
+        files: Vec<Part>,
+        left_out: usize,
+    ) -> Result<(), FileError> {
         let Some(mut configuration) = self.get(number) else { return Ok(()) };
         let last = self.all().into_iter().rev().find(|one| one.number < number);
-        let referred = |path: &Path| contents.files.iter().any(|part| part.referred && part.path == path);
+        let referred = |path: &Path| files.iter().any(|part| part.referred && part.path == path);
         for file in &mut configuration.files {
             file.referred = referred(&file.path);
         }
         let known: HashSet<PathBuf> = configuration.files.iter().map(|file| file.path.clone()).collect();
-        let new: Vec<Part> =
-            contents.files.iter().filter(|part| !known.contains(&part.path)).cloned().collect();
-        let files: Vec<KeptFile> = new.iter().map(KeptFile::of).collect();
-        self.copy(number, &files, &new, last.as_ref())?;
-        configuration.files.extend(files);
-        configuration.hash = contents.hash;
-        configuration.state = contents.state;
-        configuration.left_out += contents.left_out;
+        let new: Vec<Part> = files.iter().filter(|part| !known.contains(&part.path)).cloned().collect();
+        let added: Vec<KeptFile> = new.iter().map(KeptFile::of).collect();
+        self.copy(number, &added, &new, last.as_ref())?;
+        configuration.files.extend(added);
+        configuration.hash = hash;
+        configuration.state = State::Good;
+        configuration.left_out += left_out;
         self.describe(&configuration)
     }
 
@@ -422,7 +439,7 @@ mod tests {
         assert_eq!(store.keep(contents(State::Found, &files)).unwrap(), first, "the same is kept once");
         let second = store.keep(contents(State::Trying, &[("/etc/haproxy/haproxy.cfg", "b")])).unwrap();
         let whole = [("/etc/haproxy/haproxy.cfg", "b"), ("/etc/ssl/a.pem", "key")];
-        store.complete(second, contents(State::Good, &whole)).unwrap();
+        store.complete(second, None, contents(State::Good, &whole).files, 0).unwrap();
         let kept = store.get(second).unwrap();
         assert_eq!((kept.files.len(), kept.state), (2, State::Good));
         assert_eq!(store.content(second, &kept.files[1]).unwrap(), content("key"));

@@ -21,6 +21,8 @@ pub(super) struct LedBack {
     /// The handover back, if one was needed.
     pub(super) undo: Option<Account>,
     pub(super) notes: Vec<String>,
+    /// Whether file and process match: else what is written down of the deploy stays, and the next command tries again.
+    pub(super) over: bool,
 }
 
 impl Held<'_> {
@@ -32,7 +34,8 @@ impl Held<'_> {
         transaction: &Transaction,
         reason: &str,
     ) -> (LedBack, Fate) {
-        let mut notes = transaction.put_back(store);
+        let failed = transaction.put_back(store);
+        let mut notes = Vec::new();
         let mut interrupts = Interrupts::none();
         // What the candidate has failed, its predecessor need not pass either: a backend may have died.
         let request = Request {
@@ -50,12 +53,26 @@ impl Held<'_> {
                     |process: &Rc<process::Process>| transaction.old.iter().any(|known| process.is(known));
                 // It has never ceased to.
                 if old.processes.iter().any(old_one) {
-                    return (LedBack { undo: None, notes }, Fate::Undone(reason.to_owned()));
+                    let fate = match failed.is_empty() {
+                        true => Fate::Undone(reason.to_owned()),
+                        false => Fate::Stuck(not_put_back(reason, &failed)),
+                    };
+                    return (LedBack { undo: None, notes, over: failed.is_empty() }, fate);
                 }
                 true
             }
             Ok(Found::Nobody(_)) | Err(_) => false,
         };
+        if serves && !failed.is_empty() {
+            // Better the candidate, whole, than a generation of whatever lies there.
+            notes.extend(transaction.put_again(store));
+            let over = notes.is_empty();
+            return (LedBack { undo: None, notes, over }, Fate::Stuck(not_put_back(reason, &failed)));
+        }
+        if !serves && transaction.old.is_empty() {
+            let fate = Fate::Nobody(format!("{reason}; nobody served before"));
+            return (LedBack { undo: None, notes: failed, over: true }, fate);
+        }
         let account = match serves {
             true => held.hand_over(None, &mut interrupts).await,
             false => held.start_if_stopped(None, &mut interrupts).await,
@@ -68,7 +85,8 @@ impl Held<'_> {
             let back = why(&account);
             let fate =
                 Fate::Stuck(format!("{reason}; and there is no way back to what was in place: {back}"));
-            return (LedBack { undo: Some(account), notes }, fate);
+            let over = notes.is_empty();
+            return (LedBack { undo: Some(account), notes, over }, fate);
         }
         if account.outcome.verdict == Verdict::Nobody && serves {
             // The candidate was lost on the way.
@@ -76,14 +94,21 @@ impl Held<'_> {
             account = again.unwrap_or_else(|refused| held.refused(refused));
         }
         let fate = match account.outcome.verdict.new_serves() || account.serving.is_some() {
-            true => Fate::Undone(reason.to_owned()),
+            true if failed.is_empty() => Fate::Undone(reason.to_owned()),
+            // What lies there was started: somebody must serve.
+            true => Fate::Stuck(not_put_back(reason, &failed)),
             false => Fate::Nobody(format!(
                 "{reason}; and what was in place before does not start: {}",
                 why(&account)
             )),
         };
-        (LedBack { undo: Some(account), notes }, fate)
+        (LedBack { undo: Some(account), notes, over: true }, fate)
     }
+}
+
+/// What is said where files could not be put back.
+fn not_put_back(reason: &str, failed: &[String]) -> String {
+    format!("{reason}; and what was in place could not be put back: {}", failed.join("; "))
 }
 
 /// Why a handover did not come to what was asked.

@@ -90,8 +90,10 @@ impl Transaction {
 
     /// Writes it down.
     pub(super) fn write(&self, history_dir: &Path) -> Result<(), FileError> {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        files::replace_with_mode(&history_dir.join(NAME), &text, Durability::Synced, 0o600)
+        let path = history_dir.join(NAME);
+        let text = serde_json::to_vec(self)
+            .map_err(|error| FileError::Io { path: path.clone(), why: error.into() })?;
+        files::replace_with_mode(&path, &text, Durability::Synced, 0o600)
     }
 
     /// It is over.

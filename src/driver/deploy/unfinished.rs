@@ -7,17 +7,20 @@ use std::rc::Rc;
 
 use crate::core::account::Account;
 use crate::core::deployment::Fate;
+use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
-use crate::driver::find::{self, Found};
+use crate::driver::find::{self, Found, Old};
 use crate::driver::held::Held;
-use crate::driver::request::Request;
-use crate::os::process::Process;
+use crate::driver::request::{Refused, Request};
+use crate::os::process::{Identity, Process};
 
+use super::conduct::complete;
 use super::kept::{ASIDE, State, Store};
+use super::readings_of;
 use super::transaction::{Stage, Transaction};
 
 /// Who serves when it is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Serves {
     /// The one that served when the deploy came.
     Old,
@@ -26,6 +29,8 @@ enum Serves {
     /// One that what was in place before was handed back to.
     Successor,
     Nobody,
+    /// Somebody, who can't be handed over from now.
+    Unclear(String),
 }
 
 impl Held<'_> {
@@ -46,14 +51,22 @@ impl Held<'_> {
         // Of one that is gone back to, that says nothing.
         let is_new = transaction.command == "deploy";
         let is_good = is_new && store.get(transaction.number).is_some_and(|kept| kept.state == State::Good);
-        let serves = self.who_serves(&transaction);
+        let (serves, old) = self.who_serves(&transaction);
+        if let Serves::Unclear(why) = serves {
+            let what =
+                format!("the interrupted {} of configuration {}", transaction.command, transaction.number);
+            let why = format!("{what} can't be recovered yet, and nothing of it was touched: {why}");
+            return Some(self.refused(Refused::new(Refusal::Busy, why)));
+        }
         let finished = serves == Serves::Candidate
             && (is_good || !transaction.watched && transaction.stage == Stage::Installed);
         let mut account = if finished {
-            if is_new {
-                let _ = store.settle(transaction.number, State::Good, None);
+            let (number, request) = (transaction.number, self.request_of(&transaction));
+            let readings = old.as_ref().map(|old| readings_of(&transaction.configs, old, &request));
+            if is_new && readings.is_none_or(|readings| complete(&store, number, &readings).is_err()) {
+                let _ = store.settle(number, State::Good, None);
             }
-            let _ = store.put_in_place(transaction.number);
+            let _ = store.put_in_place(number);
             let mut account = self.account(Verdict::Unchanged);
             account.notes.push(format!(
                 "the interrupted {} of configuration {} is done",
@@ -63,8 +76,15 @@ impl Held<'_> {
         } else {
             let why = format!("its {} was interrupted, as hareload died", transaction.command);
             transaction.stage = Stage::Undoing;
+            if let Some(old) = old.filter(|_| serves == Serves::Candidate) {
+                // Else, after another crash, it would not be known from its successor.
+                transaction.candidate = old.processes.iter().map(|one| one.identity().clone()).collect();
+            }
             let _ = transaction.write(history_dir);
-            let account = self.lead_back_from(&store, &transaction, serves, &why).await;
+            let (account, over) = self.lead_back_from(&store, &transaction, &serves, &why).await;
+            if !over {
+                return Some(account);
+            }
             if is_new {
                 let _ = store.settle(transaction.number, State::Failed, Some(&why));
             }
@@ -85,14 +105,16 @@ impl Held<'_> {
         let history_dir = &self.request.history_dir;
         let Some(transaction) = Transaction::unfinished(history_dir) else { return };
         let store = Store::of(history_dir);
+        let is_new = transaction.command == "deploy";
         let good = store.get(transaction.number).is_some_and(|kept| kept.state == State::Good);
-        if transaction.command != "deploy" || !good {
-            transaction.put_back(&store);
-            let _ = store.settle(
-                transaction.number,
-                State::Failed,
-                Some("HAProxy was stopped in the middle of it"),
-            );
+        if !is_new || !good {
+            if !transaction.put_back(&store).is_empty() {
+                return;
+            }
+            if is_new {
+                let why = "HAProxy was stopped in the middle of it";
+                let _ = store.settle(transaction.number, State::Failed, Some(why));
+            }
         }
         let _ = Transaction::end(history_dir);
         store.forget(ASIDE);
@@ -106,51 +128,60 @@ impl Held<'_> {
         }
     }
 
-    fn who_serves(&self, transaction: &Transaction) -> Serves {
-        let Ok(Found::Old(old)) = find::find(&self.request_of(transaction), &self.records) else {
-            return Serves::Nobody;
+    fn who_serves(&self, transaction: &Transaction) -> (Serves, Option<Box<Old>>) {
+        let old = match find::find(&self.request_of(transaction), &self.records) {
+            Ok(Found::Old(old)) => old,
+            Ok(Found::Nobody(_)) => return (Serves::Nobody, None),
+            Err(refused) => return (Serves::Unclear(refused.why), None),
         };
-        let is_among = |known: &[crate::os::process::Identity]| {
+        let is_among = |known: &[Identity]| {
             let one = |process: &Rc<Process>| known.iter().any(|known| process.is(known));
             old.processes.iter().any(one)
         };
-        match () {
+        let known = !transaction.candidate.is_empty();
+        let serves = match () {
             // Whoever was started after another boot, was from what lies there.
             () if transaction.boot != self.boot => Serves::Candidate,
             () if is_among(&transaction.old) => Serves::Old,
-            () if transaction.stage == Stage::Undoing && !is_among(&transaction.candidate) => {
+            () if transaction.stage == Stage::Undoing && known && !is_among(&transaction.candidate) => {
                 Serves::Successor
             }
             () => Serves::Candidate,
-        }
+        };
+        (serves, Some(old))
     }
 
     async fn lead_back_from(
         &self,
         store: &Store,
         transaction: &Transaction,
-        serves: Serves,
+        serves: &Serves,
         why: &str,
-    ) -> Account {
+    ) -> (Account, bool) {
         // After another boot it is for whoever starts HAProxy; and where nobody had served, nobody is missed.
-        let alone = serves == Serves::Old
-            || serves == Serves::Successor
-            || serves == Serves::Nobody && transaction.boot != self.boot;
-        let (undo, notes, fate) = if alone {
-            (None, transaction.put_back(store), Fate::Undone(why.to_owned()))
+        let alone = match serves {
+            Serves::Successor => true,
+            Serves::Nobody => transaction.boot != self.boot,
+            Serves::Old | Serves::Candidate | Serves::Unclear(_) => false,
+        };
+        let (undo, notes, fate, over) = if alone {
+            let failed = transaction.put_back(store);
+            let over = failed.is_empty();
+            (None, failed, Fate::Undone(why.to_owned()), over)
         } else {
             let (back, fate) = self.lead_back(store, transaction, why).await;
-            (back.undo, back.notes, fate)
+            (back.undo, back.notes, fate, back.over)
         };
         let mut account = undo.unwrap_or_else(|| self.account(Verdict::Unchanged));
         account.notes.extend(notes);
         account.notes.push(match fate {
             Fate::Stuck(why) | Fate::Nobody(why) => why,
+            _ if !over => "file and process differ: `hareload recover` tries again".to_owned(),
             _ => format!(
                 "the interrupted {} of configuration {} was undone: what was in place before is again",
                 transaction.command, transaction.number
             ),
         });
-        account
+        (account, over)
     }
 }

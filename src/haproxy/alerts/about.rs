@@ -58,7 +58,8 @@ impl About {
         }
         if has(&["No enabled listener found", "will not start (no listener)"]) {
             About::NoListener
-        } else if has(&["parsing [", "found in configuration", "configuration file is invalid"]) {
+        } else if has(&["parsing [", "Parsing [", "found in configuration", "configuration file is invalid"])
+        {
             About::Configuration
         } else if has(&[
             "Cannot set uid",

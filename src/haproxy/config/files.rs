@@ -33,7 +33,7 @@ const OF_GLOBAL: [&str; 6] = [
     "wurfl-data-file",
 ];
 
-/// The lines that may answer with a file: `file` and `lf-file`.
+/// The lines that may answer with a file: `file`, `lf-file` and `errorfile`.
 const ANSWERS: [&str; 5] =
     ["http-request", "http-response", "http-after-response", "http-error", "monitor-uri"];
 
@@ -125,7 +125,7 @@ impl NamedFiles {
                 for (at, _) in words
                     .iter()
                     .enumerate()
-                    .filter(|(_, word)| matches!(word.text.as_str(), "file" | "lf-file"))
+                    .filter(|(_, word)| matches!(word.text.as_str(), "file" | "lf-file" | "errorfile"))
                 {
                     self.add(place, words.get(at + 1), Base::None, Content::Other);
                 }
