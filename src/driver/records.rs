@@ -18,7 +18,7 @@ use crate::core::account::Account;
 use crate::core::action::Stage;
 use crate::core::plan::Way;
 use crate::os::files::{self, Durability, FileError, Kept};
-use crate::os::process::{self, Identity, Process};
+use crate::os::process::{self, Identity, Process, ProcessError};
 use crate::os::state::StateDir;
 
 use super::inheritance::Inherited;
@@ -239,6 +239,7 @@ impl<'a> Records<'a> {
         let records =
             ["current.json", "journal.json", "restart.json", "last.json"].map(|name| self.state.join(name));
         overlays.chain(next).chain(records).for_each(|path| files::forget_half_written(&path));
+        self.forget_half_written_events();
     }
 
     /// The generation that serves, as far as we wrote it down.
@@ -306,6 +307,20 @@ impl<'a> Records<'a> {
             .filter(|name| name.starts_with(EVENT))
             .filter_map(|name| self.read(&name).map(|told| (name, told)))
             .collect()
+    }
+
+    /// Removes what hooks that were killed have left half-written: each has its pid in the name.
+    pub(super) fn forget_half_written_events(&self) {
+        let entries = std::fs::read_dir(self.state.path()).into_iter().flatten().flatten();
+        for entry in entries {
+            let writer = entry.file_name().to_str().and_then(|name| {
+                let (named, _) = files::target_of_half_written(name)?.strip_prefix(EVENT)?.split_once('.')?;
+                named.rsplit_once('-')?.1.parse().ok()
+            });
+            if writer.is_some_and(|pid| matches!(Process::open(pid), Err(ProcessError::Gone { .. }))) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Forgets one of them.

@@ -315,6 +315,11 @@ pub fn forget_half_written(path: &Path) {
     }
 }
 
+/// Of which file the name of a half-written one is.
+pub fn target_of_half_written(name: &str) -> Option<&str> {
+    Some(name.strip_prefix(HALF_WRITTEN)?.rsplit_once('-')?.0)
+}
+
 fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

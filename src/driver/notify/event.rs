@@ -86,6 +86,7 @@ impl<'a> Order<'a> {
     /// Writes the event down.
     pub(super) fn enter(records: Records<'a>, hook: &Hook) -> Result<Order<'a>, FileError> {
         let own = Told::of(hook);
+        records.forget_half_written_events();
         records.add_event(&own)?;
         let order = Order { records, own, pids: place::pids() };
         // Whoever was told to stop it may be about to do so: those who come have to know.
@@ -153,5 +154,29 @@ impl<'a> Order<'a> {
         } else {
             "another VRRP instance".to_owned()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::os::process;
+    use crate::os::state::StateDir;
+
+    #[test]
+    fn what_a_hook_that_was_killed_has_left_half_written_is_removed() {
+        let room = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&room.path().join("state")).unwrap();
+        let half = |pid: u32| format!(".hareload-event-00000008471259884972-{pid}.json-cvLo0x");
+        // No pid is that high; proc_sys_kernel(5).
+        for name in [half(process::myself()), half(1 << 30), ".hareload-current.json-cvLo0x".to_owned()] {
+            fs::write(state.join(name), "{").unwrap();
+        }
+        Records::of(&state).forget_half_written_events();
+        assert!(state.join(half(process::myself())).exists());
+        assert!(!state.join(half(1 << 30)).exists());
+        assert!(state.join(".hareload-current.json-cvLo0x").exists());
     }
 }
