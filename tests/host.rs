@@ -318,8 +318,9 @@ fn haproxy_dispositions(haproxy: &Haproxy) -> Result<()> {
 
 /// 50,000 servers: `show stat` says 15 to 20 MB of them. What is worse among them is found all the same.
 fn many_backends(haproxy: &Haproxy) -> Result<()> {
-    // It has 12 MB as it is built for tests, and 9 MB as it is released.
-    const MOST_KB: u64 = 15_000;
+    // It has 16 MB as it is built for tests, of which 12 MB with one backend, and 11 MB as it is released, of which 8 MB: the
+    // most of it is the program itself.
+    const MOST_KB: u64 = 17_000;
     let backends = |last: &str| {
         (0..10_000).fold(String::new(), |mut text, backend| {
             text += &format!("backend backend-number-{backend}\n");

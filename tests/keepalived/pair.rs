@@ -270,7 +270,9 @@ impl Node {
     /// Kills it, and the process of it that has the addresses: nobody takes them away then.
     pub(crate) fn kill_keepalived(&self) -> Result<()> {
         let vrrp = fs::read_to_string(self.path("vrrp_pid"))?.trim().parse()?;
-        // The first would start the other anew.
+        // The first would start the other anew; and that one, told by the kernel that the first has died, would take its
+        // addresses away.
+        process::signal_in(self.room.path(), vrrp, Signal::STOP)?;
         self.signal_keepalived(Signal::KILL)?;
         process::signal_in(self.room.path(), vrrp, Signal::KILL).map(drop)
     }

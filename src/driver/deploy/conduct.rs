@@ -18,7 +18,7 @@ use crate::os::signals::Interrupts;
 
 use super::examining::{self, Examined, Rehearsing};
 use super::kept::{ASIDE, Contents, Part, State, Store};
-use super::leading_back::why;
+use super::leading_back::{AGAIN, not_put_back, why};
 use super::place::{self, Content};
 use super::probation::{Before, End, Watched};
 use super::transaction::{Stage, Transaction};
@@ -69,8 +69,13 @@ impl Conducting<'_> {
         let internal = |why: String| Refused::new(Refusal::Internal, why);
         let begun = transaction.write(history_dir).and_then(|()| opened.plan.install());
         if let Err(error) = begun {
-            self.put_back(&store, &transaction, deployment, None);
-            return Err(internal(format!("{error}; what was in place is as it was")));
+            return match self.put_back(&store, &transaction, deployment, None) {
+                Ok(()) => Err(internal(format!("{error}; what was in place is as it was"))),
+                Err(fate) => {
+                    deployment.fate = fate;
+                    Ok(())
+                }
+            };
         }
         if !is_checked {
             let request = self.held.request;
@@ -86,7 +91,9 @@ impl Conducting<'_> {
             };
             if !self.is_valid(examined, deployment) {
                 let why = deployment.fate.why().map(str::to_owned);
-                self.put_back(&store, &transaction, deployment, why.as_deref());
+                if let Err(fate) = self.put_back(&store, &transaction, deployment, why.as_deref()) {
+                    deployment.fate = fate;
+                }
                 return Ok(());
             }
         }
@@ -118,8 +125,8 @@ impl Conducting<'_> {
             Verdict::Refused(kind, why) => {
                 let (kind, why) = (*kind, why.clone());
                 deployment.handover = Some(account);
-                self.put_back(&store, &transaction, deployment, Some(&why));
-                deployment.fate = Fate::Refused(kind, why);
+                let back = self.put_back(&store, &transaction, deployment, Some(&why));
+                deployment.fate = back.err().unwrap_or(Fate::Refused(kind, why));
                 return Ok(());
             }
             Verdict::RolledBack | Verdict::Nobody | Verdict::Unchanged | Verdict::Stopped => {
@@ -315,24 +322,22 @@ impl Conducting<'_> {
         store.limit(self.deploy.keep, &but);
     }
 
-    /// Puts the files back where nobody runs the candidate; it is over then.
+    /// Puts the files back where nobody runs the candidate; it is over then. Else what has become of it instead.
     fn put_back(
         &self,
         store: &Store,
         transaction: &Transaction,
         deployment: &mut Deployment,
         why: Option<&str>,
-    ) {
+    ) -> Result<(), Fate> {
         let failed = transaction.put_back(store);
         if !failed.is_empty() {
-            deployment.notes.extend(failed);
-            deployment
-                .notes
-                .push("what was in place is not again: `hareload recover` tries again".to_owned());
-            return;
+            deployment.notes.push(AGAIN.to_owned());
+            return Err(Fate::Stuck(not_put_back(why.unwrap_or("it could not be put in place"), &failed)));
         }
         deployment.hash_after.clone_from(&deployment.hash_before);
         self.close(store, transaction.number, why, deployment);
+        Ok(())
     }
 
     /// It is over, and the candidate has failed.
@@ -383,7 +388,7 @@ impl Conducting<'_> {
             deployment.hash_after.clone_from(&deployment.hash_before);
         }
         if !back.over {
-            deployment.notes.push("file and process differ: `hareload recover` tries again".to_owned());
+            deployment.notes.push(AGAIN.to_owned());
             return;
         }
         self.close(store, transaction.number, Some(&why), deployment);

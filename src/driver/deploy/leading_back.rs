@@ -16,6 +16,9 @@ use crate::os::signals::Interrupts;
 use super::kept::Store;
 use super::transaction::Transaction;
 
+/// What is said where file and process differ.
+pub(super) const AGAIN: &str = "file and process differ: `hareload recover` tries again";
+
 /// What came of leading back.
 pub(super) struct LedBack {
     /// The handover back, if one was needed.
@@ -107,7 +110,7 @@ impl Held<'_> {
 }
 
 /// What is said where files could not be put back.
-fn not_put_back(reason: &str, failed: &[String]) -> String {
+pub(super) fn not_put_back(reason: &str, failed: &[String]) -> String {
     format!("{reason}; and what was in place could not be put back: {}", failed.join("; "))
 }
 

@@ -16,6 +16,7 @@ use crate::os::process::{Identity, Process};
 
 use super::conduct::complete;
 use super::kept::{ASIDE, State, Store};
+use super::leading_back::AGAIN;
 use super::readings_of;
 use super::transaction::{Stage, Transaction};
 
@@ -176,7 +177,7 @@ impl Held<'_> {
         account.notes.extend(notes);
         account.notes.push(match fate {
             Fate::Stuck(why) | Fate::Nobody(why) => why,
-            _ if !over => "file and process differ: `hareload recover` tries again".to_owned(),
+            _ if !over => AGAIN.to_owned(),
             _ => format!(
                 "the interrupted {} of configuration {} was undone: what was in place before is again",
                 transaction.command, transaction.number
