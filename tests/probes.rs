@@ -83,9 +83,9 @@ fn interrupted(haproxy: &Haproxy) -> Result<()> {
     let stage = Stage::between(HARELOAD, haproxy)?;
     let running = stage.hareload().args(["--probe", &format!("exec:{FAMILY}sleep 600")]).spawn()?;
     family(&stage)?;
-    running.signal(Signal::INT)?;
+    running.signal(Signal::TERM)?;
     let result = running.wait(DEADLINE)?;
-    ensure!(result.signal == Some(Signal::INT.as_raw()), "exit code {}: {}", result.code, result.stderr);
+    ensure!(result.signal == Some(Signal::TERM.as_raw()), "exit code {}: {}", result.code, result.stderr);
     ensure!(result.took < Duration::from_secs(8), "it waited for the probe: {:?}", result.took);
     gone(&stage)?;
     stage.expect_serving("g1")?;
