@@ -221,7 +221,7 @@ impl Deploying<'_> {
             return Ok(());
         }
         let request = Request { configs: opened.configs.clone(), ..self.held.request.clone() };
-        let rehearsing = Rehearsing::start(&request, &opened.plan, workdir(&opened.old).as_deref());
+        let rehearsing = Rehearsing::start(&request, &opened.plan, opened.old.start_directory().as_deref());
         if self.deploy.foretell {
             return self.foretell(rehearsing, deployment);
         }
@@ -347,7 +347,7 @@ impl Deploying<'_> {
             None => {
                 let started =
                     old.processes.iter().map(|process| clock::wall_at(process.started() + TICK)).max();
-                let texts = Texts::read(&old.configs, workdir(old).as_deref());
+                let texts = Texts::read(&old.configs, old.start_directory().as_deref());
                 let untouched = |path: &Path| files::modified(path).is_some_and(|at| started >= Some(at));
                 texts.paths().all(untouched)
             }
@@ -429,13 +429,7 @@ fn is_hash(expected: &str, hash: &str) -> bool {
 /// What a HAProxy would read that is started now in the place of this one.
 fn readings_of(configs: &[PathBuf], old: &Old, request: &Request) -> Readings {
     let inherited = inheritance::with(old.inherited(), &request.exported);
-    Readings::take(configs, workdir(old).as_deref(), inheritance::environment(&inherited)).0
-}
-
-/// Where relative paths begin.
-fn workdir(old: &Old) -> Option<PathBuf> {
-    let workdir = old.command.workdir.as_ref().map(PathBuf::from);
-    workdir.filter(|path| path.is_absolute()).or_else(|| old.cwd.clone())
+    Readings::take(configs, old.start_directory().as_deref(), inheritance::environment(&inherited)).0
 }
 
 /// The configurations that are kept of an instance, the oldest first.

@@ -309,7 +309,13 @@ fn digest_of_names(path: &Path, kind: Kind) -> String {
     hexadecimal(hash)
 }
 
-pub(super) fn hexadecimal(hash: Sha256) -> String {
+/// SHA-256 of a text, hexadecimal.
+#[must_use]
+pub fn sha256(text: &[u8]) -> String {
+    hexadecimal(Sha256::new().chain_update(text))
+}
+
+fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::core::deployment::{Changed, Deed, Deployment, Fate, Remark};
 use crate::driver::deploy::kept::Configuration;
 
@@ -119,15 +117,6 @@ pub fn headline(deployment: &Deployment) -> String {
 
 pub(super) fn short(hash: &str) -> String {
     hash.chars().take(HASH).collect()
-}
-
-/// SHA-256 of a text.
-pub(super) fn digest(text: &str) -> String {
-    let hash = Sha256::new().chain_update(text).finalize();
-    hash.iter().fold(String::new(), |mut hexadecimal, byte| {
-        let _ = write!(hexadecimal, "{byte:02x}");
-        hexadecimal
-    })
 }
 
 fn files(count: usize) -> String {

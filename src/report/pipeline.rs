@@ -12,6 +12,7 @@ use crate::core::account::Account;
 use crate::core::deployment::{Deployment, Remark};
 use crate::driver::check::Checked;
 use crate::driver::finding::Level;
+use crate::driver::readings::sha256;
 
 use super::deployment;
 use super::human;
@@ -236,7 +237,7 @@ pub fn gitlab(subject: &Subject<'_>) -> String {
     let issue = |code: &str, severity, description: String, file: Option<&String>, line: Option<u32>| {
         let path = file.cloned().unwrap_or_else(nowhere);
         // GitLab tells a new one from one that was there by it: the line's number may change.
-        let fingerprint = deployment::digest(&format!("{code}\0{path}\0{description}"));
+        let fingerprint = sha256(format!("{code}\0{path}\0{description}").as_bytes());
         let location = Location { path, lines: Lines { begin: line.unwrap_or(1) } };
         Issue { description, check_name: format!("hareload-{code}"), fingerprint, severity, location }
     };

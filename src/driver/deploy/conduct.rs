@@ -22,7 +22,7 @@ use super::leading_back::{AGAIN, not_put_back, why};
 use super::place::{self, Content};
 use super::probation::{Before, End, Watched};
 use super::transaction::{Stage, Transaction};
-use super::{Deploy, Opened, readings_of, workdir};
+use super::{Deploy, Opened, readings_of};
 
 /// How much of the files that a configuration refers to is kept, in bytes.
 const MOST_KEPT: usize = 512 << 20;
@@ -79,7 +79,7 @@ impl Conducting<'_> {
         }
         if !is_checked {
             let request = self.held.request;
-            let workdir = workdir(&opened.old);
+            let workdir = opened.old.start_directory();
             let examined = tokio::select! {
                 biased;
                 interrupt = interrupts.next() => {

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::os::files::{self, Attributes, Durability, FileError};
 use crate::os::state::{StateDir, StateError};
 
-use super::place::{Content, LARGEST, digest};
-use crate::driver::readings::{Change, How};
+use super::place::{Content, LARGEST};
+use crate::driver::readings::{Change, How, sha256};
 
 /// The number under which lies what the deploy under way replaces. It is none of the kept ones.
 pub(super) const ASIDE: u64 = 0;
@@ -86,7 +86,7 @@ impl KeptFile {
     fn of(part: &Part) -> KeptFile {
         KeptFile {
             path: part.path.clone(),
-            digest: digest(&part.content.bytes),
+            digest: sha256(&part.content.bytes),
             attributes: part.content.attributes.clone(),
             referred: part.referred,
             added: part.added,
@@ -142,7 +142,7 @@ impl Configuration {
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
         let how = |file: &KeptFile| match files::read_bounded(&file.path, LARGEST) {
-            Ok(bytes) if digest(&bytes) == file.digest => None,
+            Ok(bytes) if sha256(&bytes) == file.digest => None,
             Ok(_) => Some(How::Changed),
             Err(FileError::Missing { .. }) => Some(How::Gone),
             Err(_) => Some(How::Hidden),
@@ -232,7 +232,7 @@ impl Store {
     pub(super) fn content(&self, number: u64, file: &KeptFile) -> Result<Content, String> {
         let path = self.copy_of(number, &file.path);
         let bytes = files::read_bounded(&path, LARGEST).map_err(|error| error.to_string())?;
-        if digest(&bytes) != file.digest {
+        if sha256(&bytes) != file.digest {
             return Err(format!("{} does not hold what was kept: somebody has changed it", path.display()));
         }
         Ok(Content { bytes, attributes: file.attributes.clone() })

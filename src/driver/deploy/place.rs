@@ -7,22 +7,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
 use crate::core::deployment::{Changed, Deed};
 use crate::core::input::Refusal;
-use crate::driver::readings::hexadecimal;
+use crate::driver::readings::sha256;
 use crate::driver::request::Refused;
 use crate::os::files::{self, Attributes};
 use crate::os::host::{self, Directory};
 
 /// The largest file that is remembered, to be put back: as large as one of a candidate may be.
 pub(super) const LARGEST: usize = 256 << 20;
-
-/// SHA-256, hexadecimal.
-pub(super) fn digest(bytes: &[u8]) -> String {
-    hexadecimal(Sha256::new().chain_update(bytes))
-}
 
 /// What a file holds, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +64,7 @@ pub(super) struct Change {
 impl Change {
     /// For reports, without a diff.
     pub(super) fn described(&self) -> Changed {
-        let of = |content: &Option<Content>| content.as_ref().map(|content| digest(&content.bytes));
+        let of = |content: &Option<Content>| content.as_ref().map(|content| sha256(&content.bytes));
         Changed {
             path: self.path.display().to_string(),
             origin: self.origin.clone(),

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::driver::readings::sha256;
 use crate::os::files::{self, Durability, FileError};
 use crate::os::process::Identity;
 
 use super::kept::{ASIDE, KeptFile, MANY, Store};
-use super::place::{self, Content, Plan, digest};
+use super::place::{self, Content, Plan};
 
 /// Its name.
 const NAME: &str = "deploy.json";
@@ -148,7 +149,7 @@ fn put(
     let now = place::current(path).map_err(|refused| refused.why)?;
     let is = |kept: Option<&KeptFile>| match (&now, kept) {
         (None, None) => true,
-        (Some(now), Some(kept)) => digest(&now.bytes) == kept.digest,
+        (Some(now), Some(kept)) => sha256(&now.bytes) == kept.digest,
         (None, Some(_)) | (Some(_), None) => false,
     };
     let done = is(to) && now.as_ref().map(|now| &now.attributes) == to.map(|to| &to.attributes);
@@ -176,7 +177,7 @@ impl Plan {
         let kept = |path: &Path, content: &Option<Content>| {
             content.as_ref().map(|content| KeptFile {
                 path: path.to_owned(),
-                digest: digest(&content.bytes),
+                digest: sha256(&content.bytes),
                 attributes: content.attributes.clone(),
                 referred: true,
                 added: false,
