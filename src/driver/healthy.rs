@@ -6,7 +6,7 @@
 //!
 //! Called by the command line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -123,7 +123,8 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
             ([], Some(_)) if alive => {}
             ([], _) => return Err(UNTOLD.to_owned()),
             (addresses, _) => {
-                own.retain(|listener| addresses.iter().any(|address| listener.takes(*address)));
+                let meant = ByPort::of(addresses);
+                own.retain(|listener| meant.any_for(listener));
             }
         }
     }
@@ -145,9 +146,10 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
     {
         return Err(shared(address, &working));
     }
-    let covered = |address: &SocketAddr| own.iter().any(|listener| listener.takes(*address));
-    match expected.iter().flatten().find(|address| !covered(address)) {
-        Some(missing) => Err(not_there(*missing, &held)),
+    let mut missing = ByPort::of(expected.as_deref().unwrap_or_default());
+    own.iter().for_each(|listener| missing.strike(listener));
+    match missing.least() {
+        Some(missing) => Err(not_there(missing, &held)),
         None => Ok(working),
     }
 }
@@ -162,13 +164,14 @@ fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
     if held_by(process).is_some() {
         return None;
     }
-    let mut missing = match wanted.addresses.as_slice() {
+    let expected = match wanted.addresses.as_slice() {
         [] => expected::of(request, &records, process),
         addresses => Expected { addresses: addresses.to_vec(), younger: None },
     };
-    if missing.younger.is_some() {
-        missing.addresses.clear();
-    }
+    let mut missing = match expected.younger {
+        None => ByPort::of(&expected.addresses),
+        Some(_) => ByPort::of(&[]),
+    };
     let listeners = sockets::tcp_listeners().ok()?;
     let by_inode: HashMap<u64, &Listener> =
         listeners.iter().map(|listener| (listener.inode, listener)).collect();
@@ -183,10 +186,46 @@ fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
         seen.insert(inode);
         unseen.remove(&inode);
         unseen.extend(same[&listener.address].difference(&seen));
-        missing.addresses.retain(|address| !listener.takes(*address));
-        unseen.is_empty() && missing.addresses.is_empty()
+        missing.strike(listener);
+        unseen.is_empty() && missing.is_empty()
     };
     process.has_among_its_sockets(enough).is_ok_and(|enough| enough).then_some(meant)
+}
+
+/// Addresses by their port: a listener takes those of its own alone, and there may be thousands of both.
+struct ByPort(BTreeMap<u16, Vec<SocketAddr>>);
+
+impl ByPort {
+    fn of(addresses: &[SocketAddr]) -> ByPort {
+        let mut ports: BTreeMap<u16, Vec<SocketAddr>> = BTreeMap::new();
+        addresses.iter().for_each(|address| ports.entry(address.port()).or_default().push(*address));
+        ByPort(ports)
+    }
+
+    /// Whether the listener takes one of them.
+    fn any_for(&self, listener: &Listener) -> bool {
+        let at_port = listener.inet().and_then(|own| self.0.get(&own.port()));
+        at_port.is_some_and(|addresses| addresses.iter().any(|address| listener.takes(*address)))
+    }
+
+    /// Leaves out what the listener takes.
+    fn strike(&mut self, listener: &Listener) {
+        let Some(port) = listener.inet().map(|own| own.port()) else { return };
+        let Some(addresses) = self.0.get_mut(&port) else { return };
+        addresses.retain(|address| !listener.takes(*address));
+        if addresses.is_empty() {
+            self.0.remove(&port);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first of them.
+    fn least(&self) -> Option<SocketAddr> {
+        self.0.values().flatten().next().copied()
+    }
 }
 
 fn state_of(request: &Request) -> StateDir {

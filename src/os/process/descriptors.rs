@@ -1,7 +1,11 @@
 //! The descriptors of a process, as `/proc/<pid>/fd` shows them.
 //!
 //! Reads `/proc` only. Called by [`super::Process`] and by [`crate::os::sockets`].
+use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{Dir, Mode, OFlags};
 
 /// A descriptor that is a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +34,40 @@ pub struct Watch {
     pub inode: u64,
 }
 
+/// Room for what a descriptor links to, if that is a socket or another thing without a name; of a longer one the beginning
+/// tells enough.
+const LINK: usize = 64;
+
 /// The inode in `socket:[123]`.
-fn inode_of(link: &std::path::Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+fn inode_of(link: &[u8]) -> Option<u64> {
+    let inode = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(inode).ok()?.parse().ok()
+}
+
+/// What the descriptor `name` links to, of those in `directory`.
+fn link_of<'a>(directory: impl AsFd, name: &CStr, room: &'a mut [u8; LINK]) -> Option<&'a [u8]> {
+    let length = rustix::fs::readlinkat_raw(directory, name, &mut room[..]).ok()?;
+    room.get(..length)
 }
 
 /// The inode of the socket that is descriptor `fd` of `pid`, `None` if it is none.
 pub(super) fn socket_at(pid: u32, fd: i32) -> Option<u64> {
-    inode_of(&std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?)
+    let path = CString::new(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    inode_of(link_of(rustix::fs::CWD, &path, &mut [0; LINK])?)
 }
 
-/// Every descriptor of `pid` with what it links to; those that close meanwhile are left out.
-fn links(pid: u32) -> io::Result<impl Iterator<Item = (i32, std::path::PathBuf)>> {
-    Ok(std::fs::read_dir(format!("/proc/{pid}/fd"))?.filter_map(|entry| {
+/// What `of` makes of every descriptor of `pid`, given with what it links to; those that close meanwhile are left out.
+///
+/// Each link is looked up in the directory that is open: there may be thousands, and a whole path costs twice as much.
+fn links<T>(pid: u32, mut of: impl FnMut(i32, &[u8]) -> Option<T>) -> io::Result<impl Iterator<Item = T>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(format!("/proc/{pid}/fd"), flags, Mode::empty())?;
+    let entries = Dir::read_from(&directory)?;
+    Ok(entries.filter_map(move |entry| {
         let entry = entry.ok()?;
-        let fd = entry.file_name().to_str()?.parse().ok()?;
-        Some((fd, std::fs::read_link(entry.path()).ok()?))
+        let name = entry.file_name();
+        let fd = name.to_str().ok()?.parse().ok()?;
+        of(fd, link_of(&directory, name, &mut [0; LINK])?)
     }))
 }
 
@@ -56,14 +78,13 @@ pub(in crate::os) fn sockets(pid: u32) -> io::Result<Vec<FdSocket>> {
 
 /// The same one by one, by rising descriptor: what a process opens first, such as its listeners, comes first.
 pub(super) fn each_socket(pid: u32) -> io::Result<impl Iterator<Item = FdSocket>> {
-    Ok(links(pid)?.filter_map(|(fd, link)| inode_of(&link).map(|inode| FdSocket { fd, inode })))
+    links(pid, |fd, link| inode_of(link).map(|inode| FdSocket { fd, inode }))
 }
 
 /// The epoll descriptors of `pid`.
 pub(super) fn epolls(pid: u32) -> io::Result<Vec<Epoll>> {
-    let epolls = links(pid)?.filter(|(_, link)| link.as_os_str() == "anon_inode:[eventpoll]");
-    epolls
-        .map(|(fd, _)| {
+    links(pid, |fd, link| (link == b"anon_inode:[eventpoll]").then_some(fd))?
+        .map(|fd| {
             let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))?;
             Ok(Epoll { fd, watches: info.lines().filter_map(watch).collect() })
         })
