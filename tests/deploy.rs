@@ -48,7 +48,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 19] = [
+const OF_HARELOAD: [(&str, Test); 20] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::foretold", plain::foretold),
     ("plain::keeps_only_so_many", plain::keeps_only_so_many),
@@ -63,6 +63,7 @@ const OF_HARELOAD: [(&str, Test); 19] = [
     ("outputs::of_gitlab_and_junit", outputs::of_gitlab_and_junit),
     ("refused::candidates", refused::candidates),
     ("refused::places", refused::places),
+    ("refused::where_the_check_is_killed", refused::where_the_check_is_killed),
     ("refused::full_disks", refused::full_disks),
     ("together::two_pipelines", together::two_pipelines),
     ("together::with_reloads", together::with_reloads),

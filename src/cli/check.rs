@@ -5,9 +5,7 @@ use std::io::IsTerminal as _;
 use clap::ArgMatches;
 
 use crate::core::exit;
-use crate::driver::check::CheckError;
 use crate::driver::subject;
-use crate::os::spawn::SpawnError;
 use crate::report::findings::{self, Colour};
 use crate::report::pipeline;
 
@@ -33,14 +31,7 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
         Ok(checked) => checked,
         Err(error) => {
             output::aside(&format!("hareload: {error}"))?;
-            return Ok(match error {
-                CheckError::Spawn(SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. }) => {
-                    exit::NOT_INSTALLED
-                }
-                CheckError::Spawn(SpawnError::Other { .. })
-                | CheckError::TooSlow { .. }
-                | CheckError::Lost { .. } => exit::INTERNAL,
-            });
+            return Ok(exit::of_refusal(error.refusal()));
         }
     };
     let passed = checked.passed();

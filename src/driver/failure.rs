@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::core::input::Failure;
 use crate::haproxy::alerts::{self, About, Alert, BindAddress, Level};
-use crate::os::process::Exit;
+use crate::os::process::{Exit, by_whom};
 use crate::os::{host, sockets};
 
 use super::find::Old;
@@ -31,9 +31,13 @@ pub(super) fn classify(
     }
     let main = alerts.iter().find(|alert| alert.level == Level::Alert).map(|alert| alert.text.clone());
     let ended = exit.map_or_else(|| "it ended".to_owned(), |exit| exit.to_string());
-    let why = match main.or_else(|| said.last().cloned()) {
-        Some(text) => text,
-        None => format!("HAProxy {ended} without a word"),
+    let why = match (exit, main.or_else(|| said.last().cloned())) {
+        // What it has said before was not the reason.
+        (Some(Exit::Signal(signal)), _) => {
+            return Failure::Other(format!("HAProxy {ended}, {}", by_whom(signal)));
+        }
+        (_, Some(text)) => text,
+        (_, None) => format!("HAProxy {ended} without a word"),
     };
     let is = |wanted: fn(&About) -> bool| alerts.iter().any(|alert| wanted(&alert.about));
     if is(|about| matches!(about, About::Transfer)) {

@@ -231,9 +231,8 @@ impl Held<'_> {
             configs: taking.configs.clone(),
             ..self.request.clone()
         })?;
-        let checked = check::check(&subject)
-            .await
-            .map_err(|error| Refused::new(Refusal::NotInstalled, error.to_string()))?;
+        let checked =
+            check::check(&subject).await.map_err(|error| Refused::new(error.refusal(), error.to_string()))?;
         if check::version(haproxy).await.is_none() {
             let why = format!("{} is not HAProxy: it does not tell its version with -v", haproxy.display());
             return Err(Refused::new(Refusal::NotInstalled, why));

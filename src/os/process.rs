@@ -36,7 +36,7 @@ pub(super) use scan::comm as comm_of;
 
 pub use descriptors::{Epoll, FdSocket, Watch};
 pub use error::ProcessError;
-pub use exit::{Exit, all_exited, reap_adopted};
+pub use exit::{Exit, all_exited, by_whom, reap_adopted};
 pub use identity::Identity;
 pub use own::{Subreaper, myself, set_name, set_subreaper, threads_of_myself};
 pub use scan::{all, called, children_of, ending, with_argument};
@@ -359,7 +359,7 @@ mod tests {
         assert!(matches!(me.signal(0), Err(ProcessError::NotASignal { .. })));
         assert!(matches!(me.signal(-9), Err(ProcessError::NotASignal { .. })));
         assert_eq!(Exit::Code(1).to_string(), "exited with status 1");
-        assert_eq!(Exit::Signal(9).to_string(), "was killed by signal 9");
+        assert_eq!(Exit::Signal(9).to_string(), "was killed by signal 9 (SIGKILL)");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::libc;
 use nix::mount::{MsFlags, mount};
@@ -23,6 +24,9 @@ use super::spawn;
 
 /// The most that the copy may say: the findings of a check.
 const MOST: usize = 16 << 20;
+
+/// How long the copy may take to leave once it has closed its pipe.
+const PATIENCE_WITH_A_DYING: Duration = Duration::from_secs(1);
 
 /// The first byte of what the copy says: it did its work, or it could not have such file systems.
 const DONE: u8 = b'+';
@@ -100,8 +104,19 @@ impl Rehearsal {
             Some((&UNAVAILABLE, why)) => {
                 Ok(Rehearsed::Unavailable(String::from_utf8_lossy(why).into_owned()))
             }
-            _ => Err(io::Error::other("the rehearsal has died")),
+            _ => Err(io::Error::other(self.last_words()?)),
         }
+    }
+}
+
+impl Rehearsal {
+    /// How the copy has ended, which has said nothing.
+    fn last_words(&self) -> io::Result<String> {
+        let ended = match self.process.wait_within(PATIENCE_WITH_A_DYING)? {
+            Some(exit) => exit.to_string(),
+            None => "does not end".to_owned(),
+        };
+        Ok(format!("the process of hareload's in which it is checked {ended}"))
     }
 }
 
@@ -109,7 +124,7 @@ impl Drop for Rehearsal {
     fn drop(&mut self) {
         if let Ok(None) = self.process.try_wait() {
             let _ = self.process.signal(libc::SIGKILL);
-            let _ = self.process.wait_within(std::time::Duration::from_secs(1));
+            let _ = self.process.wait_within(PATIENCE_WITH_A_DYING);
         }
     }
 }

@@ -112,6 +112,50 @@ fn expect_refused_in(site: &Site, script: &str, code: i32, word: &str) -> Result
     site.expect_matching("g1")
 }
 
+/// Whoever kills `haproxy -c`, as the kernel does for want of memory, has said nothing of the configuration.
+pub(crate) fn where_the_check_is_killed(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let wrapper = site.checkout("haproxy");
+    let real = haproxy.path.display();
+    let script =
+        format!("#!/bin/sh\ncase \" $* \" in *' -v '*) ;; *) kill -KILL $$ ;; esac\nexec {real} \"$@\"\n");
+    process::write_script(&wrapper, &script)?;
+    let words = [
+        "haproxy -c was killed by signal 9 (SIGKILL)",
+        "nothing is known about the configuration",
+        "try again",
+    ];
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    for word in words {
+        let deploy = site.deploy(&candidate).option("--haproxy", &wrapper);
+        expect_refused(&site, "its check is killed", &deploy, 1, word)?;
+    }
+    ensure!(site.kept()?.is_empty(), "{:?}", site.kept()?);
+    let told = |verb: &str| site.stage.hareload().verb(verb).option("--haproxy", &wrapper).run();
+    told("check")?.expect_code(1)?.expect_said(&words)?;
+    told("restart")?.expect_code(1)?.expect_said(&words)?;
+    site.expect_matching("g1")?;
+    // A reload does not check: it is the new one that is killed.
+    told("reload")?
+        .expect_code(150)?
+        .expect_said(&["HAProxy was killed by signal 9 (SIGKILL), by the kernel"])?;
+    site.expect_matching("g1")?;
+    // And hareload's own process in which a deploy has it checked.
+    let above = site.checkout("above");
+    let script =
+        format!("#!/bin/sh\ncase \" $* \" in *' -c '*) kill -KILL $PPID ;; esac\nexec {real} \"$@\"\n");
+    process::write_script(&above, &script)?;
+    let deploy = site.deploy(&candidate).option("--haproxy", &above);
+    for word in [
+        "in which it is checked was killed by signal 9 (SIGKILL)",
+        "nothing is known about the configuration",
+    ] {
+        expect_refused(&site, "its rehearsal is killed", &deploy, 1, word)?;
+    }
+    let missing = site.deploy(&candidate).option("--haproxy", site.checkout("nowhere"));
+    expect_refused(&site, "no HAProxy", &missing, 5, "there is no program")
+}
+
 /// No room where the configuration lies, or where it is kept.
 pub(crate) fn full_disks(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;

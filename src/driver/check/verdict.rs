@@ -8,10 +8,11 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{CheckRequest, Finding, Level};
+use crate::core::input::Refusal;
 use crate::haproxy::alerts::{self, About, Alert};
 use crate::haproxy::handoff::Word;
 use crate::haproxy::version::Version;
-use crate::os::process::Exit;
+use crate::os::process::{self, Exit};
 use crate::os::spawn::{Command, SpawnError, Spawned, spawn};
 
 /// How long `haproxy -c` may take. A configuration of 50,000 servers takes 0.6 s; names that must be resolved take
@@ -35,6 +36,14 @@ pub enum CheckError {
         /// How long it had.
         patience: Duration,
     },
+    /// Somebody has killed it, or it has crashed: it has said nothing of the configuration then.
+    #[error("{} -c {} before it was done, {}; nothing is known about the configuration; try again", haproxy.display(), Exit::Signal(*signal), process::by_whom(*signal))]
+    Killed {
+        /// The program.
+        haproxy: PathBuf,
+        /// By which signal.
+        signal: i32,
+    },
     /// It was lost sight of.
     #[error("{} -c can't be waited for: {source}", haproxy.display())]
     Lost {
@@ -43,6 +52,22 @@ pub enum CheckError {
         /// What the kernel said.
         source: std::io::Error,
     },
+}
+
+impl CheckError {
+    /// What a command that needs the check is refused for. It is never the configuration.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            CheckError::Spawn(SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. }) => {
+                Refusal::NotInstalled
+            }
+            CheckError::Spawn(SpawnError::Other { .. })
+            | CheckError::TooSlow { .. }
+            | CheckError::Killed { .. }
+            | CheckError::Lost { .. } => Refusal::Internal,
+        }
+    }
 }
 
 /// Runs `haproxy -c` to its end, or to the deadline.
@@ -59,7 +84,10 @@ pub(super) async fn ask(request: &CheckRequest) -> Result<(Exit, Vec<u8>), Check
         command = command.arg(word);
     }
     command.env.clone_from(&request.inherited);
-    run(&command).await
+    match run(&command).await? {
+        (Exit::Signal(signal), _) => Err(CheckError::Killed { haproxy: command.program, signal }),
+        ended => Ok(ended),
+    }
 }
 
 /// Asks HAProxy for its version; `None` if it does not say.
@@ -140,4 +168,21 @@ pub(super) fn findings(exit: Exit, alerts: &[Alert]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_was_killed_is_no_verdict() {
+        let killed = |signal| CheckError::Killed { haproxy: "/usr/sbin/haproxy".into(), signal };
+        let text = killed(9).to_string();
+        assert!(text.starts_with("/usr/sbin/haproxy -c was killed by signal 9 (SIGKILL)"), "{text}");
+        assert!(text.contains("nothing is known about the configuration; try again"), "{text}");
+        assert!(killed(11).to_string().contains("a crash of its own"));
+        assert_eq!(killed(9).refusal(), Refusal::Internal);
+        let missing = SpawnError::NotFound { program: "x".into() };
+        assert_eq!(CheckError::from(missing).refusal(), Refusal::NotInstalled);
+    }
 }

@@ -69,7 +69,10 @@ impl Rehearsing {
             Ok(Rehearsed::Done(said)) => serde_json::from_slice(&said)
                 .map_err(|error| Refused::new(Refusal::Internal, format!("the rehearsal: {error}"))),
             Ok(Rehearsed::Unavailable(why)) => Ok(Examined::Unavailable(why)),
-            Err(error) => Err(Refused::new(Refusal::Internal, error.to_string())),
+            Err(error) => {
+                let why = format!("{error}; nothing is known about the configuration; try again");
+                Err(Refused::new(Refusal::Internal, why))
+            }
         }
     }
 }
@@ -107,7 +110,7 @@ pub(super) async fn examine(request: &Request, plan: &Plan, workdir: Option<&Pat
     let environment = inheritance::environment(&subject.inherited);
     let checked = match check::check(&subject).await {
         Ok(checked) => checked,
-        Err(error) => return Examined::Refused { kind: Refusal::NotInstalled, why: error.to_string() },
+        Err(error) => return Examined::Refused { kind: error.refusal(), why: error.to_string() },
     };
     let findings: Vec<Remark> = checked.findings.iter().map(|finding| remark(finding, plan)).collect();
     match checked.passed() {

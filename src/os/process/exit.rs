@@ -7,9 +7,11 @@ use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::libc;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde::{Deserialize, Serialize};
+use signal_hook::low_level::signal_name;
 
 use super::Process;
 use crate::os::readiness::{self, Waited};
@@ -27,7 +29,10 @@ impl fmt::Display for Exit {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exit::Code(code) => write!(out, "exited with status {code}"),
-            Exit::Signal(signal) => write!(out, "was killed by signal {signal}"),
+            Exit::Signal(signal) => {
+                write!(out, "was killed by signal {signal}")?;
+                signal_name(*signal).map_or(Ok(()), |name| write!(out, " ({name})"))
+            }
         }
     }
 }
@@ -67,6 +72,18 @@ impl Process {
     /// Resolves when it has ended, child of ours or not; may be awaited by several at once.
     pub async fn exited(&self) -> io::Result<()> {
         readiness::readable(self.pidfd.as_fd()).await
+    }
+}
+
+/// Who has sent a signal to a process that nobody was to send one to, as far as the signal tells.
+pub fn by_whom(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGKILL => "by the kernel for want of memory, perhaps (see dmesg)",
+        libc::SIGSEGV | libc::SIGABRT | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP => {
+            "which is a crash of its own"
+        }
+        libc::SIGXCPU | libc::SIGXFSZ => "at a limit of its resources (ulimit)",
+        _ => "by somebody else",
     }
 }
 
