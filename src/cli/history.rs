@@ -31,6 +31,9 @@ pub(super) fn history(args: &HistoryArgs, matches: &ArgMatches) -> anyhow::Resul
             Ok(kept) => kept,
             Err(error) => return unread(error),
         };
+        for lost in deploy::lost(directory) {
+            output::aside(&format!("hareload: {lost}"))?;
+        }
         return configurations(&kept, args.last, settings.output);
     }
     let accounts = match records::history(directory) {

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::core::account::Account;
 use crate::core::exit;
 use crate::driver;
+use crate::driver::deploy::kept::Store;
 use crate::driver::drain::Draining;
 use crate::os::signals;
 use crate::report::{human, json};
@@ -56,7 +57,12 @@ pub(super) fn recover(args: &RecoverArgs, matches: &ArgMatches) -> anyhow::Resul
     let target = Target { state: args.state.clone(), place: args.place.clone(), ..Target::default() };
     let asked = Asked { target, past: args.past.clone(), turn: args.turn.clone(), ..Asked::default() };
     let settings = settings::resolve(Purpose::Work, &asked, matches)?;
-    match driver::reload::recover(&settings.request) {
+    let recovered = driver::reload::recover(&settings.request);
+    // What was written down of a deploy, the account says.
+    for lost in Store::of(&settings.request.history_dir).lost() {
+        output::aside(&format!("hareload: {lost}"))?;
+    }
+    match recovered {
         Some(account) => say(&account, args.voice, settings.output),
         None => {
             if !args.voice.quiet {

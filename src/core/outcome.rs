@@ -85,6 +85,20 @@ impl Verdict {
             | Verdict::Stopped => false,
         }
     }
+
+    /// Why it was refused, if it was.
+    pub fn why_refused(&self) -> Option<&str> {
+        match self {
+            Verdict::Refused(_, why) => Some(why),
+            Verdict::Reloaded
+            | Verdict::ReloadedStillDraining
+            | Verdict::RolledBack
+            | Verdict::Unproven
+            | Verdict::Nobody
+            | Verdict::Unchanged
+            | Verdict::Stopped => None,
+        }
+    }
 }
 
 /// What became of the generation that does not serve.

@@ -34,6 +34,9 @@ mod place;
 mod probation;
 mod transaction;
 mod unfinished;
+mod written;
+
+pub use written::Lost;
 
 use candidate::Candidate;
 use examining::{Examined, Rehearsing};
@@ -103,6 +106,20 @@ pub fn deploy(request: &Request, deploy: &Deploy, shown: Option<Shown<'_>>) -> D
 /// Whether a hareload that died has left a deploy half done; also one of an earlier boot.
 pub(super) fn is_unfinished(request: &Request) -> bool {
     transaction::Transaction::is_unfinished(&request.history_dir)
+}
+
+/// What of deploys and of kept configurations is written down and can't be read.
+#[must_use]
+pub fn lost(history_dir: &Path) -> Vec<Lost> {
+    let unread = transaction::Transaction::unfinished(history_dir).err().filter(|unread| !unread.is_denied());
+    let lost = unread.map(|unread| transaction::Transaction::lost(history_dir, &unread));
+    lost.into_iter().chain(Store::of(history_dir).lost()).collect()
+}
+
+/// The deploy that was interrupted, in words, if there is one that can be read.
+pub(super) fn interrupted(history_dir: &Path) -> Option<String> {
+    let transaction = transaction::Transaction::unfinished(history_dir).ok()??;
+    Some(format!("the {} of configuration {}", transaction.command, transaction.number))
 }
 
 /// A deploy that could not begin.
@@ -191,6 +208,11 @@ impl Deploying<'_> {
         if let Err(refused) = self.go(&mut deployment) {
             deployment.fate = Fate::Refused(refused.kind, refused.why);
         }
+        // To read all of them takes longer than to see that nothing has changed.
+        if deployment.fate != Fate::Unchanged {
+            let lost = Store::of(&self.held.request.history_dir).lost();
+            deployment.notes.extend(lost.iter().map(ToString::to_string));
+        }
         deployment.exit_code = deployment.fate.exit_code();
         deployment.took_us = u64::try_from(self.held.timeline.now().as_micros()).unwrap_or(u64::MAX);
         deployment
@@ -233,6 +255,9 @@ impl Deploying<'_> {
     /// Who serves, and what would change. What a hareload that died has left is recovered first.
     fn open(&self) -> Result<Opened, Refused> {
         let held = self.held;
+        if let Err(unread) = transaction::Transaction::unfinished(&held.request.history_dir) {
+            return Err(unfinished::lost(&held.request.history_dir, &unread));
+        }
         let (old, recovered) = held.within(async |interrupts| {
             let recovered = match self.deploy.foretell {
                 true => None,

@@ -186,7 +186,7 @@ pub const CODES: &[(Area, &[&str])] = &[
             "boot-order",
         ],
     ),
-    (Area::Leftovers, &["interrupted", "files", "under-way", "guard-stopped", "history"]),
+    (Area::Leftovers, &["interrupted", "files", "under-way", "guard-stopped", "history", "unread"]),
 ];
 
 /// Whether a code is one that is listed for its area.

@@ -145,7 +145,17 @@ impl<'a> Held<'a> {
         let handover = recover::leftovers(self.request, &self.records, &self.timeline, interrupts).await;
         let restart = self.unfinished(interrupts).await;
         // Last: it has to know who serves.
-        self.unfinished_deploy().await.or(restart).or(handover)
+        match (self.unfinished_deploy().await, restart.or(handover)) {
+            (deploy, Some(mut other)) => match deploy {
+                Some(deploy) if deploy.outcome.verdict.why_refused().is_none() => Some(deploy),
+                refused => {
+                    let why = refused.iter().filter_map(|deploy| deploy.outcome.verdict.why_refused());
+                    other.notes.extend(why.map(str::to_owned));
+                    Some(other)
+                }
+            },
+            (deploy, None) => deploy,
+        }
     }
 
     /// The outcome of a whole handover that began after this one had asked, and was asked the same.

@@ -183,10 +183,13 @@ impl Held<'_> {
             survey,
         );
         if let Some(recovered) = recovered {
-            handover.notes.push(format!(
-                "an interrupted handover was recovered first: {}",
-                recovered.outcome.exit_code_name()
-            ));
+            handover.notes.push(match recovered.outcome.verdict.why_refused() {
+                Some(why) => why.to_owned(),
+                None => format!(
+                    "an interrupted handover was recovered first: {}",
+                    recovered.outcome.exit_code_name()
+                ),
+            });
         }
         debug_assert_eq!(handover.machine.phase(), Phase::Probing, "nothing is touched yet");
         let mut plan = handover.plan();

@@ -14,6 +14,7 @@ use crate::core::exit;
 use crate::core::input::Refusal;
 use crate::os::state::{StateDir, StateError};
 
+use super::deploy;
 use super::deploy::kept::{Configuration, Store};
 use super::find::{self, Found, Old};
 use super::held::Held;
@@ -228,6 +229,7 @@ impl Looker {
             notes: Vec::new(),
             hidden: Vec::new(),
         };
+        status.notes.extend(deploy::lost(&request.history_dir).iter().map(ToString::to_string));
         match records::latest(&request.history_dir) {
             Ok(last) => status.last = last,
             Err(error) => {

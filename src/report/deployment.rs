@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::core::deployment::{Changed, Deed, Deployment, Fate, Remark};
-use crate::driver::deploy::kept::Configuration;
+use crate::driver::deploy::kept::{Configuration, SCHEMA};
 
 use super::human;
 
@@ -29,7 +29,7 @@ pub fn kept_json(configuration: &Configuration) -> String {
         #[serde(flatten)]
         configuration: &'a Configuration,
     }
-    let document = Document { schema: "hareload.configuration/1", configuration };
+    let document = Document { schema: SCHEMA, configuration };
     serde_json::to_string(&document).unwrap_or_default()
 }
 

@@ -74,3 +74,36 @@ pub(crate) fn where_nobody_serves(haproxy: &Haproxy) -> Result<()> {
     run(&site.deploy(site.candidate(&Config::plain("g4"))?).arg("--start"), 0)?;
     site.expect_matching("g4")
 }
+
+/// What was written down of an interrupted deploy is lost: nothing is begun on top of it, and whoever asks is told.
+pub(crate) fn not_over_a_lost_record(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    run(&site.deploy(site.candidate(&Config::plain("g2"))?), 0)?;
+    let record = site.history("deploy.json");
+    let candidate = site.candidate(&Config::plain("g3"))?;
+    let newer = "{\"schema\":\"hareload.transaction/2\",\"boot\":\"x\"}";
+    for (text, cause) in
+        [("", "is empty"), ("{\"boot\":\"x\",", "cut off or garbled"), (newer, "hareload.transaction/2")]
+    {
+        fs::write(&record, text)?;
+        let (picture, pid) = (site.picture()?, site.stage.instance.pid()?);
+        let named = format!("{}", record.display());
+        for command in [site.deploy(&candidate), site.deploy(&candidate).arg("--dry-run"), site.rollback()] {
+            let told = run(&command, 1)?;
+            let why = told["fate"]["refused"][1].as_str().unwrap_or_default();
+            ensure!(why.contains(&named) && why.contains(cause) && why.ends_with("away"), "{told}");
+        }
+        let told = |verb: &str| site.stage.hareload().verb(verb).run();
+        told("recover")?.expect_code(1)?.expect_said(&[&named, cause])?;
+        told("status")?.expect_code(0)?.expect_said(&[&named, cause])?;
+        told("doctor")?.expect_said(&[&named, cause])?;
+        site.stage.hareload().verb("history").arg("--configurations").run()?.expect_said(&[&named, cause])?;
+        ensure!(site.picture()? == picture && site.stage.instance.pid()? == pid, "something is touched");
+        ensure!(fs::read_to_string(&record)? == text);
+        // Whoever only reloads is not held up.
+        told("reload")?.expect_code(0)?.expect_said(&[&named, cause])?;
+    }
+    fs::rename(&record, site.history("deploy.json.bad"))?;
+    run(&site.deploy(&candidate), 0)?;
+    site.expect_matching("g3")
+}

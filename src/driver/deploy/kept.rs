@@ -15,6 +15,7 @@ use crate::os::files::{self, Attributes, Durability, FileError};
 use crate::os::state::{StateDir, StateError};
 
 use super::place::{Content, LARGEST};
+use super::written::{self, Lost, Unread};
 use crate::driver::readings::{Change, How, sha256};
 
 /// The number under which lies what the deploy under way replaces. It is none of the kept ones.
@@ -26,6 +27,9 @@ const DIRECTORY: &str = "configurations";
 const IN_PLACE: &str = "in-place";
 const MANIFEST: &str = "manifest.json";
 const FILES: &str = "files";
+
+/// The name and version of the form of a manifest.
+pub const SCHEMA: &str = "hareload.configuration/1";
 
 /// A number and the end of a line.
 const MAX_NUMBER: usize = 32;
@@ -196,25 +200,55 @@ impl Store {
         StateDir::open(&self.directory).map(drop)
     }
 
-    /// All of them, the oldest first. What can't be read is passed over.
+    /// All of them, the oldest first. What can't be read is passed over; see [`Store::lost`].
     #[must_use]
     pub fn all(&self) -> Vec<Configuration> {
-        let mut numbers = self.numbers();
-        numbers.sort_unstable();
-        numbers.into_iter().filter_map(|number| self.get(number)).collect()
+        self.numbers().into_iter().filter_map(|number| self.get(number)).collect()
+    }
+
+    /// What is passed over because it can't be read, though we may read it.
+    #[must_use]
+    pub fn lost(&self) -> Vec<Lost> {
+        let unread = |number| self.read(number).err().map(|unread| (number, unread));
+        let unread = self.numbers().into_iter().filter_map(unread).filter(|(_, unread)| !unread.is_denied());
+        let mut lost: Vec<Lost> = unread.map(|(number, unread)| self.passed_over(number, &unread)).collect();
+        if let Err(what) = self.number_in_place() {
+            let path = self.directory.join(IN_PLACE);
+            lost.push(Lost {
+                what,
+                why: "drift is not shown, and a rollback takes the last good one",
+                mend: format!("remove {}: the next deploy writes it anew", path.display()),
+            });
+        }
+        lost
+    }
+
+    /// What is to be said of one that can't be read.
+    pub(super) fn passed_over(&self, number: u64, unread: &Unread) -> Lost {
+        Lost {
+            what: format!("configuration {number} is passed over: {unread}"),
+            why: "it can't be gone back to",
+            mend: format!("look at its files, and then remove {}", self.place(number).display()),
+        }
     }
 
     fn numbers(&self) -> Vec<u64> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        numbers.filter(|number| *number != ASIDE).collect()
+        let mut numbers: Vec<u64> = numbers.filter(|number| *number != ASIDE).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
-    /// One of them.
+    /// One of them, if it can be read.
     #[must_use]
     pub fn get(&self, number: u64) -> Option<Configuration> {
-        let text = files::read_bounded(&self.place(number).join(MANIFEST), LARGEST_MANIFEST).ok()?;
-        serde_json::from_slice(&text).ok()
+        self.read(number).ok().flatten()
+    }
+
+    /// One of them; `None` if it is not there, or has no manifest yet.
+    pub(super) fn read(&self, number: u64) -> Result<Option<Configuration>, Unread> {
+        written::read(&self.place(number).join(MANIFEST), LARGEST_MANIFEST, SCHEMA)
     }
 
     /// Where one of them lies.
@@ -241,8 +275,21 @@ impl Store {
     /// The one that was deployed last, or gone back to; somebody may have changed what is in place since.
     #[must_use]
     pub fn in_place(&self) -> Option<Configuration> {
-        let text = files::read_bounded(&self.directory.join(IN_PLACE), MAX_NUMBER).ok()?;
-        self.get(std::str::from_utf8(&text).ok()?.trim().parse().ok()?)
+        self.get(self.number_in_place().ok()??)
+    }
+
+    /// Its number, or why that can't be told.
+    fn number_in_place(&self) -> Result<Option<u64>, String> {
+        let path = self.directory.join(IN_PLACE);
+        let text = match files::read_bounded(&path, MAX_NUMBER) {
+            Err(FileError::Missing { .. } | FileError::NoAccess { .. }) => return Ok(None),
+            other => other.map_err(|error| error.to_string()),
+        };
+        let number = text.and_then(|text| {
+            let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+            number.ok_or_else(|| format!("{} holds no number", path.display()))
+        });
+        number.map(Some).map_err(|why| format!("which configuration was deployed last can't be told: {why}"))
     }
 
     /// Says that it is this one.
@@ -339,8 +386,7 @@ impl Store {
     pub(super) fn describe(&self, configuration: &Configuration) -> Result<(), FileError> {
         let path = self.place(configuration.number).join(MANIFEST);
         files::make_private_directories(path.parent().unwrap_or(&path))?;
-        let text = serde_json::to_vec(configuration)
-            .map_err(|error| FileError::Io { path: path.clone(), why: error.into() })?;
+        let text = written::text(&path, SCHEMA, configuration)?;
         files::replace_with_mode(&path, &text, Durability::Synced, 0o600)
     }
 
@@ -391,9 +437,9 @@ impl Store {
                 self.forget(number);
             }
         }
-        // What was being kept when a hareload died has no manifest.
+        // What was being kept when a hareload died has no manifest. One that can't be read is for somebody to look at.
         for number in self.numbers().into_iter().filter(|number| !but.contains(number)) {
-            if self.get(number).is_none() {
+            if matches!(self.read(number), Ok(None)) {
                 self.forget(number);
             }
         }
@@ -466,6 +512,16 @@ mod tests {
         let left: Vec<u64> = store.all().iter().map(|one| one.number).collect();
         assert_eq!(left, [1, 2, 4]);
         assert!(!store.place(9).exists());
+        fs::write(store.place(2).join(MANIFEST), "{}").unwrap();
+        fs::write(store.directory.join(IN_PLACE), "x").unwrap();
+        store.limit(1, &[1]);
+        let lost: Vec<String> = store.lost().iter().map(ToString::to_string).collect();
+        assert!(
+            lost[0].contains("configuration 2 is passed over") && lost[0].contains("garbled"),
+            "{lost:?}"
+        );
+        assert!(lost[1].contains("in-place holds no number"), "{lost:?}");
+        assert!(store.place(2).exists(), "what can't be read is left for somebody to look at");
         assert_eq!(store.keep(contents(State::Good, &[("/x", "e")])).unwrap(), 5);
     }
 }

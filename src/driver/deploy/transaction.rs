@@ -16,9 +16,13 @@ use crate::os::process::Identity;
 
 use super::kept::{ASIDE, KeptFile, MANY, Store};
 use super::place::{self, Content, Plan};
+use super::written::{self, Lost, Unread};
 
 /// Its name.
 const NAME: &str = "deploy.json";
+
+/// The name and version of its form.
+const SCHEMA: &str = "hareload.transaction/1";
 
 /// The largest; one of 20,000 files has some 10 MB.
 const LARGEST: usize = 64 << 20;
@@ -79,9 +83,24 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// The one that was under way when its hareload died.
-    pub(super) fn unfinished(history_dir: &Path) -> Option<Transaction> {
-        let text = files::read_bounded(&history_dir.join(NAME), LARGEST).ok()?;
-        serde_json::from_slice(&text).ok()
+    pub(super) fn unfinished(history_dir: &Path) -> Result<Option<Transaction>, Unread> {
+        written::read(&history_dir.join(NAME), LARGEST, SCHEMA)
+    }
+
+    /// What is to be done where it is there and can't be read: nobody but a human being can tell what is in place.
+    pub(super) fn lost(history_dir: &Path, unread: &Unread) -> Lost {
+        let (path, aside) = (history_dir.join(NAME), Store::of(history_dir).place(ASIDE));
+        let before = match aside.exists() {
+            true => format!(" (what lay there before is in {})", aside.display()),
+            false => String::new(),
+        };
+        Lost {
+            what: format!(
+                "a deploy was interrupted, and what was written down of it can't be read: {unread}"
+            ),
+            why: "whether what is in place is whole can't be told, and no deploy is begun on top of it",
+            mend: format!("look at what is in place{before}, and then move {} away", path.display()),
+        }
     }
 
     /// Whether there is one.
@@ -92,9 +111,7 @@ impl Transaction {
     /// Writes it down.
     pub(super) fn write(&self, history_dir: &Path) -> Result<(), FileError> {
         let path = history_dir.join(NAME);
-        let text = serde_json::to_vec(self)
-            .map_err(|error| FileError::Io { path: path.clone(), why: error.into() })?;
-        files::replace_with_mode(&path, &text, Durability::Synced, 0o600)
+        files::replace_with_mode(&path, &written::text(&path, SCHEMA, self)?, Durability::Synced, 0o600)
     }
 
     /// It is over.
@@ -319,12 +336,18 @@ mod tests {
         scene.transaction.write(&history).unwrap();
         scene.plan.install().unwrap();
         scene.expect_new();
-        let known = Transaction::unfinished(&history).unwrap();
+        let known = Transaction::unfinished(&history).unwrap().unwrap();
         assert_eq!(known.put_back(&scene.store), Vec::<String>::new());
         scene.expect_old();
         assert_eq!(known.put_back(&scene.store), Vec::<String>::new(), "it may be done twice");
         Transaction::end(&history).unwrap();
         assert!(!Transaction::is_unfinished(&history));
+        assert!(Transaction::unfinished(&history).unwrap().is_none());
+        fs::write(history.join(NAME), "{\"boot\":").unwrap();
+        let unread = Transaction::unfinished(&history).unwrap_err();
+        let lost = Transaction::lost(&history, &unread).to_string();
+        assert!(lost.contains("deploy.json is cut off or garbled"), "{lost}");
+        assert!(lost.contains("configurations/0)") && lost.ends_with("deploy.json away"), "{lost}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It leads back to what was in place before, unless the candidate serves and was not to be watched, or had passed already.
 //! Called under the lock by whatever command comes next, or by the guard.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::core::account::Account;
@@ -19,6 +20,7 @@ use super::kept::{ASIDE, State, Store};
 use super::leading_back::AGAIN;
 use super::readings_of;
 use super::transaction::{Stage, Transaction};
+use super::written::Unread;
 
 /// Who serves when it is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,11 @@ enum Serves {
     Unclear(String),
 }
 
+/// Why a command is refused that has to know how far an interrupted deploy has come, and can't.
+pub(super) fn lost(history_dir: &Path, unread: &Unread) -> Refused {
+    Refused::new(unread.refusal(), Transaction::lost(history_dir, unread).to_string())
+}
+
 impl Held<'_> {
     /// Whether a hareload that died has left a deploy half done.
     pub(in crate::driver) fn has_unfinished_deploy(&self) -> bool {
@@ -43,7 +50,10 @@ impl Held<'_> {
     /// Finishes or undoes it; `None` if there is none.
     pub(in crate::driver) async fn unfinished_deploy(&self) -> Option<Account> {
         let history_dir = &self.request.history_dir;
-        let mut transaction = Transaction::unfinished(history_dir)?;
+        let mut transaction = match Transaction::unfinished(history_dir) {
+            Ok(transaction) => transaction?,
+            Err(unread) => return Some(self.refused(lost(history_dir, &unread))),
+        };
         let store = Store::of(history_dir);
         self.timeline.note(
             "hareload",
@@ -104,7 +114,14 @@ impl Held<'_> {
     /// Puts back what was in place before, where nobody is to serve: nobody asks for the candidate any more.
     pub(in crate::driver) fn abandon_deploy(&self) {
         let history_dir = &self.request.history_dir;
-        let Some(transaction) = Transaction::unfinished(history_dir) else { return };
+        let transaction = match Transaction::unfinished(history_dir) {
+            Ok(Some(transaction)) => transaction,
+            Ok(None) => return,
+            Err(unread) => {
+                self.timeline.note("hareload", lost(history_dir, &unread).why);
+                return;
+            }
+        };
         let store = Store::of(history_dir);
         let is_new = transaction.command == "deploy";
         let good = store.get(transaction.number).is_some_and(|kept| kept.state == State::Good);

@@ -1,6 +1,6 @@
 //! What `--fix` does: what the next command would do anyway, and nothing that an administrator may have meant so.
 //!
-//! An interrupted handover is finished or undone, an interrupted restart is finished, files of dead generations are
+//! An interrupted handover or deploy is finished or undone, an interrupted restart is finished, files of dead generations are
 //! removed, a paused HAProxy is resumed, and a pidfile that names nobody, or a stranger, is written anew. Sysctls, units
 //! and configurations are left alone.
 
@@ -9,7 +9,7 @@ use crate::driver::find::{self, Found, Old};
 use crate::driver::held::{self, Held, under_lock};
 use crate::driver::records::Records;
 use crate::driver::request::Request;
-use crate::driver::{pidfile, recover};
+use crate::driver::{deploy, pidfile, recover};
 
 /// What was done, and what could not be.
 #[derive(Debug, Default)]
@@ -35,6 +35,7 @@ fn mend_under_lock(held: &Held<'_>) -> Mended {
     let mut mended = Mended::default();
     let interrupted = held.records.journal().map(|journal| journal.number);
     let restart = held.records.restart().is_some();
+    let deploy = deploy::interrupted(&held.request.history_dir);
     let before = held.records.numbers();
     let account = held.in_runtime(async |interrupts| {
         let recovered = held.leftovers(interrupts).await;
@@ -45,6 +46,9 @@ fn mend_under_lock(held: &Held<'_>) -> Mended {
         }
         if restart {
             mended.done.push(format!("finished the interrupted restart: {how}"));
+        }
+        if let Some(deploy) = deploy.filter(|_| !held.has_unfinished_deploy()) {
+            mended.done.push(format!("recovered {deploy}: {how}"));
         }
         if let Some(account) = recovered {
             held::remember(held.request, account);

@@ -1,6 +1,7 @@
 //! What earlier handovers have left.
 
 use super::{Area, Diagnosis, Level, Patient};
+use crate::driver::deploy;
 use crate::driver::records::Records;
 use crate::driver::recover;
 use crate::os::clock;
@@ -8,7 +9,7 @@ use crate::os::host::{self, Directory};
 use crate::os::lock::{self, Activity, Holder};
 
 pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
-    let mut findings = Vec::new();
+    let mut findings = lost(patient);
     let Ok(state) = &patient.state else { return findings };
     let records = Records::of(state);
     match lock::held(state.path()) {
@@ -17,6 +18,7 @@ pub(super) fn findings(patient: &Patient<'_>) -> Vec<Diagnosis> {
         None => {
             findings.extend(interrupted(&records));
             findings.extend(restart(&records));
+            findings.extend(deploy(patient));
             findings.extend(files(&records));
         }
     }
@@ -59,6 +61,20 @@ fn restart(records: &Records<'_>) -> Option<Diagnosis> {
     };
     let what = "a restart was interrupted";
     Some(finding(level, "interrupted", what, why).mend("hareload recover").fixable())
+}
+
+fn deploy(patient: &Patient<'_>) -> Option<Diagnosis> {
+    let what = format!("{} was interrupted", deploy::interrupted(&patient.request.history_dir)?);
+    let why = "file and process may differ; the next command finishes or undoes it";
+    Some(finding(Level::Warning, "interrupted", what, why).mend("hareload recover").fixable())
+}
+
+/// What was written down and can't be read.
+fn lost(patient: &Patient<'_>) -> Vec<Diagnosis> {
+    let lost = deploy::lost(&patient.request.history_dir);
+    lost.into_iter()
+        .map(|lost| finding(Level::Warning, "unread", lost.what, lost.why).mend(lost.mend))
+        .collect()
 }
 
 fn files(records: &Records<'_>) -> Option<Diagnosis> {
