@@ -48,7 +48,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 21] = [
+const OF_HARELOAD: [(&str, Test); 22] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::foretold", plain::foretold),
     ("plain::keeps_only_so_many", plain::keeps_only_so_many),
@@ -59,6 +59,7 @@ const OF_HARELOAD: [(&str, Test); 21] = [
     ("candidates::keep_owner_and_mode", candidates::keep_owner_and_mode),
     ("probation::without_a_way_back", probation::without_a_way_back),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
+    ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),
     ("rollback::not_over_a_lost_record", rollback::not_over_a_lost_record),
     ("outputs::of_github", outputs::of_github),
     ("outputs::of_gitlab_and_junit", outputs::of_gitlab_and_junit),

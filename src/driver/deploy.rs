@@ -200,6 +200,8 @@ struct Opened {
     runs: bool,
     /// The kept configuration that is gone back to.
     kept: Option<u64>,
+    /// Newer ones that can't be gone back to, and why.
+    passed_over: Vec<String>,
 }
 
 impl Deploying<'_> {
@@ -226,6 +228,7 @@ impl Deploying<'_> {
         deployment.hash_after.clone_from(&deployment.hash_before);
         deployment.files =
             opened.plan.changes.iter().map(|change| self.described(change, &opened.configs)).collect();
+        deployment.notes.extend(opened.passed_over.iter().cloned());
         deployment.notes.extend(opened.old.remarks.iter().cloned());
         deployment.notes.extend(opened.recovered.iter().flat_map(|account| account.notes.iter().cloned()));
         if let Some(expected) = &self.deploy.expected
@@ -272,20 +275,21 @@ impl Deploying<'_> {
         })?;
         old.processes.iter().try_for_each(|process| super::reload::may_be_told(process))?;
         let configs = held.config_paths(&old)?;
+        let mut passed_over = Vec::new();
         let (wanted, pruned, kept) = match &self.deploy.source {
             Source::Candidate(candidate) => {
                 let (wanted, pruned) = assigning::assign(candidate.clone(), &configs)?;
                 (wanted, pruned, None)
             }
             Source::Kept(number) => {
-                let (wanted, pruned, number) = self.kept(*number, &configs)?;
+                let (wanted, pruned, number) = self.kept(*number, &configs, &mut passed_over)?;
                 (wanted, pruned, Some(number))
             }
         };
         let plan = Plan::make(wanted, &pruned)?;
         let readings = readings_of(&configs, &old, held.request);
         let runs = self.runs_what_is_in_place(&old);
-        Ok(Opened { old, recovered, configs, plan, readings, runs, kept })
+        Ok(Opened { old, recovered, configs, plan, readings, runs, kept, passed_over })
     }
 
     /// What is started from where nobody serves.
@@ -296,20 +300,25 @@ impl Deploying<'_> {
         Old { configs, ..Old::nobody(find::pidfile_of(request)) }
     }
 
-    /// The files of a kept configuration.
+    /// The files of a kept configuration, and what was passed over on the way to it.
     fn kept(
         &self,
         number: Option<u64>,
         configs: &[PathBuf],
+        passed_over: &mut Vec<String>,
     ) -> Result<(Vec<Wanted>, Vec<PathBuf>, u64), Refused> {
         let store = Store::of(&self.held.request.history_dir);
         let refuse = |why: String| Err(Refused::new(Refusal::Usage, why));
         let (configuration, wanted) = match number {
             Some(number) => {
-                let Some(configuration) = store.get(number) else {
-                    return refuse(format!(
-                        "no configuration is kept under {number}; see `hareload history --configurations`"
-                    ));
+                let configuration = match store.read(number) {
+                    Ok(Some(configuration)) => configuration,
+                    Ok(None) => {
+                        return refuse(format!(
+                            "no configuration is kept under {number}; see `hareload history --configurations`"
+                        ));
+                    }
+                    Err(unread) => return Err(damaged(number, unread.refusal(), &unread.to_string())),
                 };
                 if matches!(configuration.state, State::Failed | State::Trying) {
                     return refuse(format!(
@@ -318,10 +327,11 @@ impl Deploying<'_> {
                         store.place(number).display()
                     ));
                 }
-                let wanted = wanted(&store, &configuration)?;
+                let wanted =
+                    wanted(&store, &configuration).map_err(|why| damaged(number, Refusal::Internal, &why))?;
                 (configuration, wanted)
             }
-            None => self.last_good(&store)?,
+            None => last_good(&store, passed_over)?,
         };
         if configuration.configs != configs {
             let given = |configs: &[PathBuf]| {
@@ -343,23 +353,6 @@ impl Deploying<'_> {
         let added = later.flat_map(|one| one.files).filter(|file| file.added && !wants(&file.path));
         pruned.extend(added.map(|file| file.path));
         Ok((wanted, pruned, configuration.number))
-    }
-
-    /// The last good configuration before the one in place; where somebody has changed that, the last of all.
-    fn last_good(&self, store: &Store) -> Result<(Configuration, Vec<Wanted>), Refused> {
-        let untouched = |one: &Configuration| one.changes().is_empty();
-        let newest = store.in_place().filter(untouched).map_or(u64::MAX, |one| one.number);
-        for configuration in store.all().into_iter().rev().filter(Configuration::is_good) {
-            if configuration.number < newest && !configuration.changes().is_empty() {
-                let wanted = wanted(store, &configuration)?;
-                return Ok((configuration, wanted));
-            }
-        }
-        Err(Refused::new(
-            Refusal::Usage,
-            "no good configuration is kept that is older than the one in place; `hareload history --configurations` lists \
-             those that are, and --to names one",
-        ))
     }
 
     /// Whether nobody has changed what is in place since the one that serves has read it, as far as that can be told.
@@ -429,12 +422,43 @@ fn is_config(path: &Path, configs: &[PathBuf]) -> bool {
     configs.iter().any(|config| path == config || path.parent() == Some(config))
 }
 
-/// The files that a kept configuration brings back.
-fn wanted(store: &Store, configuration: &Configuration) -> Result<Vec<Wanted>, Refused> {
+/// The last good configuration before the one in place; where somebody has changed that, the last of all. One of which a copy
+/// is missing or was changed is passed over.
+fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configuration, Vec<Wanted>), Refused> {
+    let untouched = |one: &Configuration| one.changes().is_empty();
+    let newest = store.in_place().filter(untouched).map_or(u64::MAX, |one| one.number);
+    for configuration in store.all().into_iter().rev().filter(Configuration::is_good) {
+        if configuration.number < newest && !configuration.changes().is_empty() {
+            match wanted(store, &configuration) {
+                Ok(wanted) => return Ok((configuration, wanted)),
+                Err(why) => {
+                    passed_over
+                        .push(format!("configuration {} was passed over: {why}", configuration.number));
+                }
+            }
+        }
+    }
+    let why = match passed_over.is_empty() {
+        true => "no good configuration is kept that is older than the one in place".to_owned(),
+        false => format!(
+            "no good configuration that is older than the one in place is whole: {}",
+            passed_over.join("; ")
+        ),
+    };
+    let mend = "`hareload history --configurations` lists those that are kept, and --to names one";
+    Err(Refused::new(Refusal::Usage, format!("{why}; {mend}")))
+}
+
+/// What is said of a kept configuration that was asked for and is not whole.
+fn damaged(number: u64, kind: Refusal, why: &str) -> Refused {
+    let others = "`hareload history --configurations` lists the others, and --to names one";
+    Refused::new(kind, format!("configuration {number} can't be gone back to: {why}; {others}"))
+}
+
+/// The files that a kept configuration brings back; or which of its copies is not whole.
+fn wanted(store: &Store, configuration: &Configuration) -> Result<Vec<Wanted>, String> {
     let of_file = |file: &kept::KeptFile| {
-        let content = store.content(configuration.number, file).map_err(|why| {
-            Refused::new(Refusal::Internal, format!("configuration {}: {why}", configuration.number))
-        })?;
+        let content = store.content(configuration.number, file)?;
         Ok(Wanted {
             path: file.path.clone(),
             origin: file.path.display().to_string(),

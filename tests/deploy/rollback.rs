@@ -75,6 +75,47 @@ pub(crate) fn where_nobody_serves(haproxy: &Haproxy) -> Result<()> {
     site.expect_matching("g4")
 }
 
+/// What is kept was damaged: the next whole one is gone back to, and what is passed over is told.
+pub(crate) fn past_what_is_damaged(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    for marker in ["g2", "g3", "g4"] {
+        run(&site.deploy(site.candidate(&Config::plain(marker))?), 0)?;
+    }
+    let path = site.stage.instance.config_path();
+    let copy = |number: u32| site.history(&format!("configurations/{number}/files{}", path.display()));
+    fs::write(copy(3), "nonsense\n")?;
+    let told = run(&site.rollback().args(["--to", "3"]), 1)?;
+    let why = told["fate"]["refused"][1].as_str().unwrap_or_default();
+    ensure!(why.contains("configuration 3 can't be gone back to"), "{told}");
+    ensure!(why.contains(&copy(3).display().to_string()), "{told}");
+    site.expect_matching("g4")?;
+    fs::remove_file(copy(2))?;
+    let told = run(&site.rollback(), 0)?;
+    let notes = told["notes"].to_string();
+    ensure!(told["kept"] == 1 && notes.contains("configuration 3 was passed over"), "{told}");
+    ensure!(notes.contains("configuration 2 was passed over") && notes.contains("does not exist"), "{told}");
+    site.expect_matching("g1")?;
+    run(&site.rollback().args(["--to", "4"]), 0)?;
+    let manifest = site.history("configurations/1/manifest.json");
+    fs::write(&manifest, "{\"number\":1")?;
+    let told = run(&site.rollback(), 2)?;
+    let why = told["fate"]["refused"][1].as_str().unwrap_or_default();
+    ensure!(why.contains("is whole") && why.contains("configuration 2 was passed over"), "{told}");
+    let garbled = format!("{} is cut off or garbled", manifest.display());
+    ensure!(told["notes"].to_string().contains(&garbled), "{told}");
+    let told = run(&site.rollback().args(["--to", "1"]), 1)?;
+    ensure!(told["fate"].to_string().contains("manifest.json is cut off or garbled"), "{told}");
+    for verb in ["recover", "status", "doctor"] {
+        site.stage.json().verb(verb).run()?.expect_said(&["configuration 1 is passed over", &garbled])?;
+    }
+    let listed = site.stage.hareload().verb("history").arg("--configurations").run()?.expect_code(0)?;
+    ensure!(listed.stderr.contains(&garbled), "{listed:?}");
+    // Nor is it removed.
+    run(&site.deploy(site.candidate(&Config::plain("g5"))?).args(["--keep", "1"]), 0)?;
+    ensure!(manifest.exists());
+    site.expect_matching("g5")
+}
+
 /// What was written down of an interrupted deploy is lost: nothing is begun on top of it, and whoever asks is told.
 pub(crate) fn not_over_a_lost_record(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;
