@@ -69,11 +69,34 @@ pub(crate) fn an_archive(haproxy: &Haproxy) -> Result<()> {
     let (code, told) = deploy(&site.candidate(&Config::plain("g3"))?)?;
     ensure!(code == 0, "{told}");
     site.expect_matching("g3")?;
+    // Made as it was before POSIX, and as it can't be read.
+    let pack = |options: &[&str]| -> Result<()> {
+        let mut tar = Command::new("tar");
+        let packed = tar.args(options).arg("-cf").arg(&archive).arg("-C").arg(&tree).arg(".").status()?;
+        ensure!(packed.success(), "{options:?}");
+        Ok(())
+    };
+    fs::write(tree.join("haproxy.cfg"), site.text(&Config::plain("g4"))?)?;
+    pack(&["--format=v7"])?;
+    let (code, told) = deploy(&archive)?;
+    ensure!(code == 0, "{told}");
+    site.expect_matching("g4")?;
+    fs::File::options().write(true).open(tree.join("own-maps.map"))?.set_len(1 << 20)?;
+    for format in ["--format=gnu", "--format=pax"] {
+        pack(&["--sparse", format])?;
+        let (code, told) = deploy(&archive)?;
+        ensure!(code == 2 && told.contains("own-maps.map: it is stored as a sparse file"), "{code} {told}");
+    }
+    fs::hard_link(tree.join("haproxy.cfg"), tree.join("own-linked.cfg"))?;
+    pack(&[])?;
+    let (code, told) = deploy(&archive)?;
+    ensure!(code == 2 && told.contains("--hard-dereference"), "{code} {told}");
+    site.expect_matching("g4")?;
     let cut_off = site.checkout("cut.tar");
     fs::write(&cut_off, &fs::read(&archive)?[..700])?;
     let (code, told) = deploy(&cut_off)?;
     ensure!(code == 2 && told.contains("no whole archive"), "{code} {told}");
-    site.expect_matching("g3")
+    site.expect_matching("g4")
 }
 
 /// What it names relative to its place is found there, in the check too, though it is not there yet.
