@@ -2,14 +2,16 @@
 //!
 //! Touches the files that it is given and temporary ones beside them. Called by the driver for pidfiles,
 //! configurations and the journal.
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::posix_fallocate;
 use nix::libc;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::privilege;
@@ -31,6 +33,15 @@ pub(super) const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// How the name of a file begins that is being written, until it is renamed.
 const HALF_WRITTEN: &str = ".hareload-";
+
+/// How many random characters tempfile adds to it.
+const RANDOM: usize = 6;
+
+/// The longest name of a file; NAME_MAX.
+const LONGEST_NAME: usize = 255;
+
+/// How many bytes of a hash tell one long name from another.
+const HASHED: usize = 8;
 
 /// Why a file can't be read or replaced.
 #[derive(Debug, Error)]
@@ -286,10 +297,25 @@ pub fn append_line(path: &Path, line: &[u8]) -> Result<(), FileError> {
     })
 }
 
-/// How the name of the file begins that is to become `target`.
+/// How the name of the file begins that is to become `target`. Of a name that would be too long with what is added to it, its
+/// beginning stands there, and a hash of the whole.
 fn half_written(target: &Path) -> OsString {
+    let own = target.file_name().unwrap_or_default();
+    let bytes = own.as_encoded_bytes();
     let mut name = OsString::from(HALF_WRITTEN);
-    name.push(target.file_name().unwrap_or_default());
+    if HALF_WRITTEN.len() + bytes.len() + "-".len() + RANDOM <= LONGEST_NAME {
+        name.push(own);
+    } else {
+        let hash = Sha256::digest(bytes);
+        let mut kept = LONGEST_NAME - HALF_WRITTEN.len() - "~-".len() - 2 * HASHED - RANDOM;
+        // Not in the middle of a character.
+        while kept > 0 && bytes[kept] & 0b1100_0000 == 0b1000_0000 {
+            kept -= 1;
+        }
+        name.push(OsStr::from_bytes(&bytes[..kept]));
+        name.push("~");
+        hash.iter().take(HASHED).for_each(|byte| name.push(format!("{byte:02x}")));
+    }
     name.push("-");
     name
 }
@@ -308,14 +334,14 @@ pub fn forget_half_written(path: &Path) {
     for entry in entries {
         let name = entry.file_name();
         let rest = name.as_encoded_bytes().strip_prefix(begins.as_encoded_bytes());
-        // The random end that tempfile gives: what is longer is the file of a longer name.
-        if rest.is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric)) {
+        // What is longer is the file of a longer name.
+        if rest.is_some_and(|rest| rest.len() == RANDOM && rest.iter().all(u8::is_ascii_alphanumeric)) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Of which file the name of a half-written one is.
+/// Of which file the name of a half-written one is; of a long name, only its beginning.
 pub fn target_of_half_written(name: &str) -> Option<&str> {
     Some(name.strip_prefix(HALF_WRITTEN)?.rsplit_once('-')?.0)
 }
@@ -411,6 +437,36 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_file_of_the_longest_name_is_replaced() {
+        let (directory, _) = room();
+        let named = |name: String| directory.path().join(name);
+        let left = |path: &Path| named(format!("{}Ab12Cd", half_written(path).to_str().unwrap()));
+        let names = [238, 239, 255]
+            .map(|length| "n".repeat(length))
+            .into_iter()
+            .chain(["ä".repeat(127), "€".repeat(85)]);
+        for path in names.map(named) {
+            for text in ["1", "2"] {
+                replace(&path, text.as_bytes(), Durability::Volatile).unwrap();
+                assert_eq!(fs::read(&path).unwrap(), text.as_bytes());
+            }
+            let attributes = Attributes::of(&path).unwrap();
+            prepare(&path, b"3", &attributes, Durability::Volatile).unwrap().put().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"3");
+            // What a writer that was killed has left of it goes, and nobody else's.
+            let other = path.with_file_name(format!("{}x", &"n".repeat(254)));
+            let (own, others) = (left(&path), left(&other));
+            fs::write(&own, "half").unwrap();
+            fs::write(&others, "half").unwrap();
+            forget_half_written(&path);
+            assert!(!own.exists() && others.exists(), "{}", path.display());
+            fs::remove_file(&others).unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        assert!(!has_half_written(directory.path()), "nothing temporary is left");
     }
 
     #[test]
