@@ -48,7 +48,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 22] = [
+const OF_HARELOAD: [(&str, Test); 24] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::foretold", plain::foretold),
     ("plain::keeps_only_so_many", plain::keeps_only_so_many),
@@ -66,6 +66,8 @@ const OF_HARELOAD: [(&str, Test); 22] = [
     ("refused::candidates", refused::candidates),
     ("refused::places", refused::places),
     ("refused::where_the_check_is_killed", refused::where_the_check_is_killed),
+    ("refused::what_we_may_not", refused::what_we_may_not),
+    ("refused::where_haproxy_ends_by_itself", refused::where_haproxy_ends_by_itself),
     ("refused::full_disks", refused::full_disks),
     ("together::two_pipelines", together::two_pipelines),
     ("together::with_reloads", together::with_reloads),

@@ -1,18 +1,20 @@
 //! `deploy` and `rollback`: a configuration and the process that runs it are one transaction.
 //!
 //! A candidate is checked where it will live, put in place, handed over to, watched, and kept; or file and process are as they
-//! were. Called by the command line. In order: [`candidate`] (what is handed over), `place` (where it goes), `examining` (the
-//! check, in a rehearsal), [`kept`] (what can be gone back to), `transaction` (what is written down), `conduct` (the deed),
-//! `probation`, `unfinished` (after a crash).
+//! were. Called by the command line. In order: [`candidate`] (what is handed over), `place` (where it goes), `allowed` (whether we
+//! may), `examining` (the check, in a rehearsal), [`kept`] (what can be gone back to), `transaction` (what is written down),
+//! `conduct` (the deed), `probation`, `unfinished` (after a crash).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::core::account::Account;
 use crate::core::deployment::{Deployment, Fate, SCHEMA};
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
+use crate::os::process::Process;
 use crate::os::state::StateDir;
 use crate::os::{clock, files};
 
@@ -24,6 +26,7 @@ use super::request::{Refused, Request};
 use super::start;
 use super::texts::Texts;
 
+mod allowed;
 mod assigning;
 pub mod candidate;
 mod conduct;
@@ -207,9 +210,11 @@ struct Opened {
 impl Deploying<'_> {
     fn run(&self) -> Deployment {
         let mut deployment = blank(self.held.request, self.held.command, self.held.began, Fate::Deployed);
-        if let Err(refused) = self.go(&mut deployment) {
+        let mut served = Vec::new();
+        if let Err(refused) = self.go(&mut deployment, &mut served) {
             deployment.fate = Fate::Refused(refused.kind, refused.why);
         }
+        self.see_who_is_left(&served, &mut deployment);
         // To read all of them takes longer than to see that nothing has changed.
         if deployment.fate != Fate::Unchanged {
             let lost = Store::of(&self.held.request.history_dir).lost();
@@ -220,8 +225,22 @@ impl Deploying<'_> {
         deployment
     }
 
-    fn go(&self, deployment: &mut Deployment) -> Result<(), Refused> {
+    /// One that ends by itself while a deploy comes to nothing is not as it was, though nobody has touched it.
+    fn see_who_is_left(&self, served: &[Rc<Process>], deployment: &mut Deployment) {
+        let Fate::Refused(_, why) = &deployment.fate else { return };
+        let Some(first) = served.first().filter(|_| conduct::is_gone(served)) else { return };
+        let why = format!("{why}; and pid {}, which served, has ended by itself meanwhile", first.pid());
+        let found = find::find(self.held.request, &self.held.records).and_then(Found::old);
+        deployment.serving = found.ok().map(|old| old.named());
+        deployment.fate = match deployment.serving {
+            Some(_) => Fate::Undone(why),
+            None => Fate::Nobody(why),
+        };
+    }
+
+    fn go(&self, deployment: &mut Deployment, served: &mut Vec<Rc<Process>>) -> Result<(), Refused> {
         let opened = self.open()?;
+        served.clone_from(&opened.old.processes);
         deployment.serving = Some(opened.old.named()).filter(|named| !named.pids.is_empty());
         deployment.configs = opened.configs.iter().map(|path| path.display().to_string()).collect();
         deployment.hash_before = Some(opened.readings.config.clone());
@@ -287,6 +306,7 @@ impl Deploying<'_> {
             }
         };
         let plan = Plan::make(wanted, &pruned)?;
+        allowed::check(&plan)?;
         let readings = readings_of(&configs, &old, held.request);
         let runs = self.runs_what_is_in_place(&old);
         Ok(Opened { old, recovered, configs, plan, readings, runs, kept, passed_over })

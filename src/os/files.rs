@@ -20,8 +20,8 @@ mod installing;
 mod kept;
 
 pub use installing::{
-    Attributes, Prepared, ReadingError, is_mount_point, make_directory_like_above, make_private_directories,
-    prepare, read_unchanged, sync_all_beside, sync_directory, take_away,
+    Attributes, Prepared, ReadingError, is_mount_point, lock_of, make_directory_like_above,
+    make_private_directories, prepare, read_unchanged, sync_all_beside, sync_directory, take_away,
 };
 pub use kept::{Kept, forget, forget_all_beside, forget_half_bound, keep_beside, put_back};
 

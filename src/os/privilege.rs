@@ -3,9 +3,11 @@
 //! Reads our own credentials and the user database. Called by the driver and by the checks before a start.
 use std::io;
 
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid, getgroups};
 
-/// Bit of CAP_SYS_PTRACE in a capability set; capabilities(7), linux/capability.h.
+/// Bits of CAP_CHOWN, CAP_FOWNER and CAP_SYS_PTRACE in a capability set; capabilities(7), linux/capability.h.
+const CAP_CHOWN: u32 = 0;
+const CAP_FOWNER: u32 = 3;
 const CAP_SYS_PTRACE: u32 = 19;
 
 /// The user id of root.
@@ -19,9 +21,37 @@ pub fn euid() -> u32 {
 /// Whether CAP_SYS_PTRACE is effective: descriptors can be borrowed from any process. In a container it is
 /// usually missing, also for root.
 pub fn can_trace() -> bool {
+    has(CAP_SYS_PTRACE)
+}
+
+/// Whether a capability is effective.
+fn has(capability: u32) -> bool {
     procfs::process::Process::myself()
         .and_then(|myself| myself.status())
-        .is_ok_and(|status| status.capeff >> CAP_SYS_PTRACE & 1 == 1)
+        .is_ok_and(|status| status.capeff >> capability & 1 == 1)
+}
+
+/// Which files we may make others' and replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Our effective user id.
+    pub uid: u32,
+    /// Our groups, the effective one among them.
+    pub groups: Vec<u32>,
+    /// A file may be given to anybody.
+    pub to_any_owner: bool,
+    /// What only the owner of a file may do, we may too.
+    pub as_any_owner: bool,
+}
+
+impl Rights {
+    /// Ours.
+    pub fn own() -> Rights {
+        let mut groups: Vec<u32> =
+            getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect();
+        groups.push(getegid().as_raw());
+        Rights { uid: euid(), groups, to_any_owner: has(CAP_CHOWN), as_any_owner: has(CAP_FOWNER) }
+    }
 }
 
 /// The user id of that name, `None` if there is none. Errors: the user database can't be asked.

@@ -1,7 +1,8 @@
 //! What can't be deployed is refused with a clear error, and nothing is touched.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -154,6 +155,61 @@ pub(crate) fn where_the_check_is_killed(haproxy: &Haproxy) -> Result<()> {
     }
     let missing = site.deploy(&candidate).option("--haproxy", site.checkout("nowhere"));
     expect_refused(&site, "no HAProxy", &missing, 5, "there is no program")
+}
+
+/// What can't be replaced, or not as what it was, is refused for want of privilege.
+pub(crate) fn what_we_may_not(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let path = site.stage.instance.config_path();
+    let chattr = |how: &str, path: &Path| Command::new("chattr").arg(how).arg(path).status();
+    if chattr("+i", &path).is_ok_and(|status| status.success()) {
+        let refused = expect_refused(&site, "an immutable file", &site.deploy(&candidate), 4, "chattr -i");
+        chattr("-i", &path)?;
+        refused?;
+        chattr("+a", site.stage.instance.dir())?;
+        let refused =
+            expect_refused(&site, "an append-only directory", &site.deploy(&candidate), 4, "chattr -a");
+        chattr("-a", site.stage.instance.dir())?;
+        refused?;
+    } else {
+        eprintln!("chattr can't be had here");
+    }
+    // As in a container: root, who may not give a file to others.
+    chown(&path, Some(12), Some(13))?;
+    let (picture, pid) = (site.picture()?, site.stage.instance.pid()?);
+    let mut wrapper = Command::new("setpriv");
+    wrapper.args(["--bounding-set", "-chown", "--inh-caps", "-chown"]);
+    let told = process::run(site.deploy(&candidate).within(wrapper), DEADLINE)?;
+    ensure!(told.code == 4 && told.stdout.contains("it belongs to uid 12 and gid 13"), "{told:?}");
+    ensure!(site.picture()? == picture && site.stage.instance.pid()? == pid, "something is touched");
+    site.expect_matching("g1")
+}
+
+/// HAProxy ends by itself while it is deployed to: nobody says that it is as it was.
+pub(crate) fn where_haproxy_ends_by_itself(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let wrapper = site.checkout("haproxy");
+    let (real, pidfile) = (haproxy.path.display(), site.stage.instance.pidfile_path());
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' -c '*) kill -KILL $(cat {}) ;; esac\nexec {real} \"$@\"\n",
+        pidfile.display()
+    );
+    process::write_script(&wrapper, &script)?;
+    let deploy = |config: Config| -> Result<Hareload> {
+        Ok(site.deploy(site.candidate(&config)?).option("--haproxy", &wrapper))
+    };
+    // What was in place is started again.
+    let told = run(&deploy(Config::plain("g2"))?, 150)?;
+    ensure!(told["fate"]["undone"].is_string() && told["undo"]["outcome"]["way"] == "start", "{told}");
+    site.expect_matching("g1")?;
+    let told =
+        deploy(Config::plain("g2").extra_frontend("nonsense"))?.env("HARELOAD_OUTPUT", "human").run()?;
+    ensure!(told.code == 151 && !told.stderr.contains("as they were"), "{told:?}");
+    ensure!(told.stderr.contains("which served, has ended by itself meanwhile"), "{told:?}");
+    ensure!(fs::read_to_string(site.stage.instance.config_path())?.contains("g1"), "{told:?}");
+    site.stage.hareload().verb("start").run()?.expect_code(0)?;
+    site.expect_matching("g1")
 }
 
 /// No room where the configuration lies, or where it is kept.

@@ -13,7 +13,7 @@ use crate::driver::readings::{Kind, Readings};
 use crate::driver::request::Refused;
 use crate::driver::ways;
 use crate::os::files::FileError;
-use crate::os::process::{self, Identity};
+use crate::os::process::{self, Identity, Process};
 use crate::os::signals::Interrupts;
 
 use super::examining::{self, Examined, Rehearsing};
@@ -122,6 +122,8 @@ impl Conducting<'_> {
                 transaction.candidate = self.serving();
                 Turn::Back { why: why(&account) }
             }
+            // It has ended by itself meanwhile: whoever serves has to be started from what was in place.
+            Verdict::Refused(_, why) if is_gone(&opened.old.processes) => Turn::Back { why: why.clone() },
             Verdict::Refused(kind, why) => {
                 let (kind, why) = (*kind, why.clone());
                 deployment.handover = Some(account);
@@ -393,6 +395,11 @@ impl Conducting<'_> {
         }
         self.close(store, transaction.number, Some(&why), deployment);
     }
+}
+
+/// Whether somebody served, and nobody of it is left.
+pub(super) fn is_gone(served: &[Rc<Process>]) -> bool {
+    !served.is_empty() && !served.iter().any(|process| process.is_alive())
 }
 
 /// Adds to a configuration that serves all that it refers to; how many files could not be kept.

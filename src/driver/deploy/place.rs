@@ -246,12 +246,16 @@ fn there(path: &Path) -> &Path {
 
 /// What a file holds now.
 pub(super) fn current(target: &Path) -> Result<Option<Content>, Refused> {
-    let internal = |error: files::FileError| Refused::new(Refusal::Internal, error.to_string());
+    let refused = |error: files::FileError| {
+        let denied = matches!(error, files::FileError::NoAccess { .. });
+        let kind = if denied { Refusal::Privilege } else { Refusal::Internal };
+        Refused::new(kind, error.to_string())
+    };
     if fs::symlink_metadata(target).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return Ok(None);
     }
-    let attributes = Attributes::of(target).map_err(internal)?;
-    let bytes = files::read_bounded(target, LARGEST).map_err(internal)?;
+    let attributes = Attributes::of(target).map_err(refused)?;
+    let bytes = files::read_bounded(target, LARGEST).map_err(refused)?;
     Ok(Some(Content { bytes, attributes }))
 }
 

@@ -219,6 +219,17 @@ pub fn is_mount_point(path: &Path) -> bool {
     })
 }
 
+/// How a file or a directory is locked against everybody, root included, and the command that unlocks it; `None` if it is not,
+/// or its file system can't tell. In a directory to which can only be added, nothing can be renamed.
+pub fn lock_of(path: &Path) -> Option<(&'static str, &'static str)> {
+    let statx = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS).ok()?;
+    match statx.stx_attributes {
+        has if has.contains(StatxAttributes::IMMUTABLE) => Some(("is immutable", "chattr -i")),
+        has if has.contains(StatxAttributes::APPEND) => Some(("may only be appended to", "chattr -a")),
+        _ => None,
+    }
+}
+
 /// How a file is read that must not change meanwhile.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadingError {
