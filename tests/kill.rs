@@ -4,17 +4,15 @@
 //! names it, nothing is paused, nothing is left over, and where the way promises it nobody was lost.
 //!
 //! `HARELOAD_TEST_KILLS` is the number of instants for each row, `HARELOAD_TEST_SEED` replays one run.
-#![expect(clippy::disallowed_methods, reason = "a seed is taken from the clock, and printed")]
 
-use std::env;
 use std::fs;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::killing::{self, Instants, Victims, kill, nobody};
 use hareload_testkit::process::lives;
 use hareload_testkit::stage::{Stage, pid_at};
 use hareload_testkit::suite::Suite;
@@ -27,15 +25,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Connections a second: enough that a gap of a millisecond is noticed.
 const RATE: u32 = 2000;
-
-/// Who is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victims {
-    /// hareload alone: its guard cleans up.
-    Hareload,
-    /// Every process of hareload's: the next command cleans up.
-    All,
-}
 
 /// Which command comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,10 +132,7 @@ const ROWS: [Row; 5] = [
 ];
 
 fn main() -> ExitCode {
-    let seed = number("HARELOAD_TEST_SEED").unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| u64::from(time.subsec_nanos()))
-    });
-    eprintln!("HARELOAD_TEST_SEED={seed}");
+    let seed = killing::seed();
     let victims = [(Victims::Hareload, "hareload"), (Victims::All, "hareload_and_guard")];
     let tests = ROWS.into_iter().flat_map(|row| {
         victims.map(|(victims, whom)| {
@@ -160,33 +146,13 @@ fn main() -> ExitCode {
     Suite::of_this_program().on(&[(2, 6), (3, 2)], tests).one_at_a_time().run()
 }
 
-fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok()?.parse().ok()
-}
-
-/// A generator of instants that a seed replays (splitmix64, by Sebastiano Vigna, in the public domain).
-struct Instants(u64);
-
-impl Instants {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn within(&mut self, span: Duration) -> Duration {
-        Duration::from_micros(self.next() % u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1))
-    }
-}
-
 fn configuration(row: &Row, generation: u64) -> Config {
     (row.prepare)(Config::plain(&format!("g{generation}")))
 }
 
 fn campaign(haproxy: &Haproxy, row: &Row, victims: Victims, seed: u64) -> Result<()> {
-    let kills = number("HARELOAD_TEST_KILLS").unwrap_or(30);
-    let mut instants = Instants(seed);
+    let kills = killing::kills(30);
+    let mut instants = Instants::of(seed);
     let mut stage = Stage::start(HARELOAD, haproxy, configuration(row, 0))?;
     let load = stage
         .load(RATE, (0..=kills + row.boundaries.len() as u64).map(|generation| format!("g{generation}")))?;
@@ -198,7 +164,7 @@ fn campaign(haproxy: &Haproxy, row: &Row, victims: Victims, seed: u64) -> Result
         stage.instance.write_config(configuration(row, generation))?;
         let boundary = usize::try_from(generation - 1).ok().and_then(|at| boundaries.get(at)).copied();
         let at = boundary.unwrap_or_else(|| When::After(instants.within(row.span)));
-        let next = if instants.next().is_multiple_of(2) { Next::Recover } else { Next::Reload };
+        let next = if instants.toss() { Next::Recover } else { Next::Reload };
         let before = load.report_so_far()?.losses();
         let told = one(&stage, row, victims, at, next, &served, &marker)
             .with_context(|| format!("kill {generation} of {kills}, {at:?}, then {next:?}"))?;
@@ -325,7 +291,7 @@ fn one(
     let old = stage.instance.pid()?;
     let running = stage.hareload().args(row.options).args(row.doomed).spawn()?;
     at.wait(stage, old, running.pid());
-    kill(stage, running.pid(), victims)?;
+    kill(&stage.instance, running.pid(), victims)?;
     let result = running.wait(DEADLINE)?;
     let expected = if row.doomed.is_empty() { 0 } else { 150 };
     ensure!(
@@ -337,7 +303,7 @@ fn one(
     let end = if result.signal == Some(9) { End::Killed } else { End::Over };
     if victims == Victims::Hareload {
         // The guard alone leads back, or on; it holds the lock as long as it works.
-        until(DEADLINE, "the guard to have done its work", || nobody(stage).then_some(()))?;
+        until(DEADLINE, "the guard to have done its work", || nobody(&stage.instance).then_some(()))?;
         let answers = stage.instance.serving_generation()?;
         ensure!(answers == served || answers == marker, "{answers} answers");
         stage.expect_serving(&answers).context("after the guard's work")?;
@@ -369,35 +335,4 @@ fn one(
     }
     ensure!(!stage.instance.state_dir().join("journal.json").exists(), "the journal is still there");
     Ok(end)
-}
-
-/// Is no process of hareload's left?
-fn nobody(stage: &Stage) -> bool {
-    !stage.instance.processes().iter().any(|process| process.is("hareload"))
-}
-
-/// Kills this hareload, and with it those that it has started: they carry its command line, and another name.
-fn kill(stage: &Stage, pid: u32, victims: Victims) -> Result<()> {
-    let own = |process: &hareload_testkit::process::Process| {
-        process.pid != pid
-            && process.is("hareload")
-            && fs::read_to_string(format!("/proc/{}/comm", process.pid))
-                .is_ok_and(|name| name.starts_with("hareload-"))
-    };
-    // The guard first, so that it does not see its hareload die.
-    if victims == Victims::All {
-        for process in stage.instance.processes().iter().filter(|process| own(process)) {
-            stage.instance.signal(process.pid, Signal::KILL)?;
-        }
-    }
-    stage.instance.signal(pid, Signal::KILL)?;
-    if victims == Victims::All {
-        until(DEADLINE, "all of hareload's processes to be killed", || {
-            for process in stage.instance.processes().iter().filter(|process| process.is("hareload")) {
-                let _ = stage.instance.signal(process.pid, Signal::KILL);
-            }
-            nobody(stage).then_some(())
-        })?;
-    }
-    Ok(())
 }

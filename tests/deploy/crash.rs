@@ -3,14 +3,12 @@
 //!
 //! `HARELOAD_TEST_KILLS` is the number of instants, `HARELOAD_TEST_SEED` replays one run.
 
-use std::env;
-use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context as _, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::killing::{self, Instants, Victims, kill, nobody};
 use hareload_testkit::waiting::until;
 
 use crate::DEADLINE;
@@ -19,11 +17,8 @@ use crate::site::Site;
 /// A deploy takes about that long, with its check and its probation.
 const SPAN: Duration = Duration::from_millis(500);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Victims {
-    Hareload,
-    All,
-}
+/// And a recovery.
+const SPAN_OF_RECOVERY: Duration = Duration::from_millis(60);
 
 pub(crate) fn of_hareload(haproxy: &Haproxy) -> Result<()> {
     campaign(haproxy, Victims::Hareload)
@@ -33,50 +28,34 @@ pub(crate) fn of_hareload_and_guard(haproxy: &Haproxy) -> Result<()> {
     campaign(haproxy, Victims::All)
 }
 
-fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok()?.parse().ok()
-}
-
-/// The next of a generator that a seed replays (splitmix64, by Sebastiano Vigna, in the public domain).
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
 fn campaign(haproxy: &Haproxy, victims: Victims) -> Result<()> {
-    let seed = number("HARELOAD_TEST_SEED").unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| u64::from(time.subsec_nanos()))
-    });
-    eprintln!("HARELOAD_TEST_SEED={seed}");
-    let kills = number("HARELOAD_TEST_KILLS").unwrap_or(20);
-    let mut state = seed;
+    let seed = killing::seed();
+    let kills = killing::kills(20);
+    let mut instants = Instants::of(seed);
     let site = Site::new(haproxy)?;
     let load = site.stage.load(1000, (1..=kills + 2).map(|number| format!("g{number}")))?;
     let (mut over, mut undone, mut finished) = (0, 0, 0);
     let mut served = "g1".to_owned();
-    for kill in 1..=kills {
-        let marker = format!("g{}", kill + 1);
+    for round in 1..=kills {
+        let marker = format!("g{}", round + 1);
         let candidate = site.candidate(&Config::plain(&marker))?;
-        let micros = u64::try_from(SPAN.as_micros()).unwrap_or(u64::MAX);
-        let at = Duration::from_micros(next(&mut state) % micros);
-        let watched = ["0s", "100ms"][usize::from(next(&mut state).is_multiple_of(2))];
+        let at = instants.within(SPAN);
+        let watched = ["0s", "100ms"][usize::from(instants.toss())];
         let what = || {
-            format!("HARELOAD_TEST_SEED={seed}: kill {kill} of {kills}, after {at:?}, probation {watched}")
+            format!("HARELOAD_TEST_SEED={seed}: kill {round} of {kills}, after {at:?}, probation {watched}")
         };
         let running = site.deploy(&candidate).args(["--probation", watched]).spawn()?;
         // The instant is what is tested: there is no condition to wait for.
         std::thread::park_timeout(at);
-        end(&site, running.pid(), victims)?;
+        kill(&site.stage.instance, running.pid(), victims)?;
         let killed = running.wait(DEADLINE)?.signal == Some(9);
-        until(DEADLINE, "the guard to have done its work", || nobody(&site).then_some(()))?;
+        until(DEADLINE, "the guard to have done its work", || nobody(&site.stage.instance).then_some(()))?;
         if victims == Victims::All {
             // So is whoever recovers it, every other time.
-            if next(&mut state).is_multiple_of(2) {
+            if instants.toss() {
                 let recovering = site.stage.hareload().verb("recover").spawn()?;
-                std::thread::park_timeout(Duration::from_micros(next(&mut state) % 60_000));
-                end(&site, recovering.pid(), victims)?;
+                std::thread::park_timeout(instants.within(SPAN_OF_RECOVERY));
+                kill(&site.stage.instance, recovering.pid(), victims)?;
                 recovering.wait(DEADLINE)?;
             }
             let recovered = site.stage.hareload().verb("recover").run()?;
@@ -105,32 +84,4 @@ fn campaign(haproxy: &Haproxy, victims: Victims) -> Result<()> {
         .expect_code(0)?;
     site.stage.hareload().verb("rollback").run()?.expect_code(0)?;
     site.expect_matching(&served)
-}
-
-fn nobody(site: &Site) -> bool {
-    !site.stage.instance.processes().iter().any(|process| process.is("hareload"))
-}
-
-/// Kills this hareload; with it, if all are meant, its guard first, so that it does not see its hareload die.
-fn end(site: &Site, pid: u32, victims: Victims) -> Result<()> {
-    let instance = &site.stage.instance;
-    let is_guard = |pid: u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("hareload-"))
-    };
-    if victims == Victims::All {
-        let others = instance.processes().into_iter().filter(|process| process.pid != pid);
-        for process in others.filter(|process| process.is("hareload") && is_guard(process.pid)) {
-            instance.signal(process.pid, Signal::KILL)?;
-        }
-    }
-    instance.signal(pid, Signal::KILL)?;
-    if victims == Victims::All {
-        until(DEADLINE, "all of hareload's processes to be killed", || {
-            for process in instance.processes().iter().filter(|process| process.is("hareload")) {
-                let _ = instance.signal(process.pid, Signal::KILL);
-            }
-            nobody(site).then_some(())
-        })?;
-    }
-    Ok(())
 }

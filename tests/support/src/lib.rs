@@ -17,6 +17,7 @@ mod held;
 pub mod http;
 pub mod instance;
 pub mod keepaliveds;
+pub mod killing;
 pub mod load;
 pub mod netns;
 pub mod nobody;
