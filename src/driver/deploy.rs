@@ -387,9 +387,16 @@ impl Deploying<'_> {
                     old.processes.iter().map(|process| clock::wall_at(process.started() + TICK)).max();
                 let texts = Texts::read(&old.configs, old.start_directory().as_deref());
                 let untouched = |path: &Path| files::modified(path).is_some_and(|at| started >= Some(at));
-                texts.paths().all(untouched)
+                texts.paths().all(untouched) || started.is_some_and(|at| self.was_found_since(at))
             }
         }
+    }
+
+    /// Whether a deploy has found what is in place, and that it ran, since then: one that was undone has put it back, as files
+    /// that are newer.
+    fn was_found_since(&self, at: jiff::Timestamp) -> bool {
+        let kept = Store::of(&self.held.request.history_dir).all();
+        kept.iter().any(|one| one.state == State::Found && one.at >= at && one.changes().is_empty())
     }
 
     /// Whether nothing differs: neither the candidate from what is in place, nor that from what the one that serves has read.
