@@ -14,6 +14,9 @@ pub(super) const HASH: usize = 12;
 /// How many files are named in a line; the JSON form has them all.
 const MOST_NAMED: usize = 10;
 
+/// How many findings of one kind are shown of one line, such as a range of ports; the JSON form has them all.
+const MOST_ALIKE: usize = 3;
+
 /// A deployment as one line of JSON.
 #[must_use]
 pub fn json(deployment: &Deployment) -> String {
@@ -47,8 +50,16 @@ pub fn human(deployment: &Deployment) -> String {
     if more > 0 && counts {
         let _ = write!(text, "\n  and {more} more files");
     }
-    for finding in &deployment.findings {
-        let _ = write!(text, "\n  {}", remark(finding));
+    let alike =
+        |one: &Remark, next: &Remark| (&one.code, &one.file, one.line) == (&next.code, &next.file, next.line);
+    for findings in deployment.findings.chunk_by(alike) {
+        for finding in findings.iter().take(MOST_ALIKE) {
+            let _ = write!(text, "\n  {}", remark(finding));
+        }
+        let more = findings.len().saturating_sub(MOST_ALIKE);
+        if more > 0 {
+            let _ = write!(text, "\n  and {more} more like that in this line");
+        }
     }
     for account in deployment.handover.iter().filter(|_| deployment.fate.why().is_some()) {
         for line in
