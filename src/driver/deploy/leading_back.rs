@@ -4,13 +4,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::time;
+
 use crate::core::account::Account;
 use crate::core::deployment::Fate;
 use crate::core::outcome::Verdict;
-use crate::driver::find::{self, Found};
+use crate::driver::find::{self, Found, Posture};
 use crate::driver::held::Held;
 use crate::driver::request::Request;
-use crate::os::process;
+use crate::driver::watch;
+use crate::haproxy::handoff::Word;
+use crate::os::process::{self, Identity, Process};
 use crate::os::signals::Interrupts;
 
 use super::kept::Store;
@@ -18,6 +22,9 @@ use super::transaction::Transaction;
 
 /// What is said where file and process differ.
 pub(super) const AGAIN: &str = "file and process differ: `hareload recover` tries again";
+
+/// How long one that is told to retire may take to close its listeners.
+const RETIRING: Duration = Duration::from_secs(5);
 
 /// What came of leading back.
 pub(super) struct LedBack {
@@ -52,8 +59,7 @@ impl Held<'_> {
         let held = Held { request: &request, ..self.clone() };
         let serves = match find::find(&request, &held.records) {
             Ok(Found::Old(old)) => {
-                let old_one =
-                    |process: &Rc<process::Process>| transaction.old.iter().any(|known| process.is(known));
+                let old_one = |process: &Rc<Process>| transaction.old.iter().any(|known| process.is(known));
                 // It has never ceased to.
                 if old.processes.iter().any(old_one) {
                     let fate = match failed.is_empty() {
@@ -96,6 +102,9 @@ impl Held<'_> {
             let again = held.start_if_stopped(None, &mut interrupts).await;
             account = again.unwrap_or_else(|refused| held.refused(refused));
         }
+        if served {
+            self.retire_beside(&transaction.candidate, &account).await;
+        }
         let fate = match account.outcome.verdict.new_serves() || account.serving.is_some() {
             true if failed.is_empty() => Fate::Undone(reason.to_owned()),
             // What lies there was started: somebody must serve.
@@ -106,6 +115,21 @@ impl Held<'_> {
             )),
         };
         (LedBack { undo: Some(account), notes, over: true }, fate)
+    }
+
+    /// Tells the candidate to retire where it serves beside: somebody else has started the one that was handed over from.
+    async fn retire_beside(&self, candidate: &[Identity], account: &Account) {
+        let serves =
+            |process: &Rc<Process>| account.new.as_ref().is_some_and(|new| new.pids.contains(&process.pid()));
+        let mut beside = process::living(candidate);
+        beside.retain(|process| !serves(process) && find::posture(process) == Posture::Listens);
+        for process in &beside {
+            let told = format!("tells the candidate, pid {}, to retire", process.pid());
+            self.timeline.note("hareload", told);
+            // One that can't be told is seen to listen by whoever looks next.
+            let _ = process.signal(Word::Retire.signal());
+        }
+        let _ = time::timeout(RETIRING, watch::all_deaf(beside)).await;
     }
 }
 
