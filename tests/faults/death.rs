@@ -7,9 +7,9 @@ use hareload_testkit::anyhow::{Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process::RunResult;
-use hareload_testkit::stage::Stage;
 
-use crate::HARELOAD;
+use crate::agreeing::{Look, expect_agreeing, expect_as_before, start};
+use crate::by;
 use crate::scene::{DEADLINE, Scene, few_lost};
 
 /// A handover during which `pid` is killed, and what came of it.
@@ -26,7 +26,7 @@ fn new_killed(haproxy: &Haproxy, options: &[&str], whom: fn(&Scene) -> Result<u3
     // One that dies before its start is over may be reported by its own parent, from 3.1 on, in these words.
     let told = result.stderr.contains("signal 9") || result.stderr.contains("(Killed)");
     ensure!(told, "its end is not told: {}", result.stderr);
-    result.expect_said(&["goes on serving"])?;
+    result.expect_said(&[by::goes_on()])?;
     scene.old_serves()?;
     few_lost(scene.load, 60)
 }
@@ -49,6 +49,16 @@ fn old_killed(haproxy: &Haproxy, options: &[&str], when: fn(&Scene) -> Result<u3
     when(&scene)?;
     ensure!(scene.stage.instance.signal(scene.old, Signal::KILL)?, "the old one was gone already");
     let result = running.wait(DEADLINE)?;
+    // A deploy whose candidate has not proven itself leads back to what was in place, by a generation of that.
+    if by::deploys() && result.code == 150 {
+        result.expect_said(&[by::goes_on()])?;
+        scene.stage.expect_serving("g1")?;
+        ensure!(scene.stage.instance.pid()? != scene.old, "the pidfile names the dead one");
+        scene.stage.expect_admin()?;
+        expect_agreeing(&scene.stage, "g1")?;
+        scene.expect_file_as_before()?;
+        return few_lost(scene.load, 60);
+    }
     // The new one is seen through, proven or not.
     ensure!([0, 154].contains(&result.code), "exit code {}: {}", result.code, result.stderr);
     scene.new_serves()?;
@@ -65,12 +75,15 @@ pub(crate) fn old_killed_trial(haproxy: &Haproxy) -> Result<()> {
 }
 
 pub(crate) fn old_dead(haproxy: &Haproxy) -> Result<()> {
-    let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    let mut stage = start(haproxy, Config::plain("g1"))?;
+    let look = Look::of(&stage.instance)?;
     let before = fs::read(stage.instance.pidfile_path())?;
     stage.instance.kill_all()?;
-    stage.instance.write_config(Config::plain("g2"))?;
-    stage.hareload().run()?.expect_code(7)?.expect_said(&["which is gone", "start HAProxy first"])?;
+    by::write_next(&mut stage, Config::plain("g2"))?;
+    by::hareload(&stage).run()?.expect_code(7)?.expect_said(&["which is gone", "start HAProxy first"])?;
     ensure!(stage.instance.haproxies().is_empty(), "one was started");
     ensure!(fs::read(stage.instance.pidfile_path())? == before, "the pidfile was touched");
+    expect_agreeing(&stage, "g1")?;
+    expect_as_before(&stage, &look)?;
     stage.expect_tidy()
 }

@@ -9,8 +9,9 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::stage::Stage;
 use hareload_testkit::waiting::until;
 
-use crate::HARELOAD;
+use crate::agreeing::expect_agreeing;
 use crate::scene::{DEADLINE, RATE};
+use crate::{HARELOAD, by};
 
 /// Connections a second where a socket's queue is hardly ever empty.
 const MANY: u32 = 4000;
@@ -21,11 +22,12 @@ fn without_tcp(haproxy: &Haproxy, bind: &str) -> Result<()> {
     let mut stage = Stage::start(HARELOAD, haproxy, config("g1"))?;
     for _ in 0..2 {
         let old = stage.instance.pid()?;
-        stage.instance.write_config(config("g2"))?;
-        stage.hareload().run()?.expect_code(0)?.expect_said(&["handed over shared"])?;
+        by::write_next(&mut stage, config("g2"))?;
+        by::hareload(&stage).arg("-v").run()?.expect_code(0)?.expect_said(&[&by::handed_over("shared")])?;
         ensure!(stage.instance.pid()? != old, "the pidfile names the old one");
         stage.expect_admin()?;
         stage.instance.wait_only(&stage.instance.pidfile()?, DEADLINE)?;
+        expect_agreeing(&stage, "g2")?;
     }
     stage.expect_tidy()
 }
@@ -46,9 +48,15 @@ pub(crate) fn specific_ipv6(haproxy: &Haproxy) -> Result<()> {
     let load = stage.load(RATE, (0..=4).map(|generation| format!("g{generation}")))?;
     for generation in 1..=4 {
         let marker = format!("g{generation}");
-        stage.instance.write_config(config(&marker))?;
-        stage.hareload().args(["--trial", "20ms"]).run()?.expect_code(0)?.expect_said(&["handed over"])?;
+        by::write_next(&mut stage, config(&marker))?;
+        by::hareload(&stage)
+            .arg("-v")
+            .args(["--trial", "20ms"])
+            .run()?
+            .expect_code(0)?
+            .expect_said(&[by::done()])?;
         stage.expect_serving(&marker)?;
+        expect_agreeing(&stage, &marker)?;
     }
     load.stop()?.expect_lossless().map(drop)
 }
@@ -60,11 +68,12 @@ pub(crate) fn shards(haproxy: &Haproxy) -> Result<()> {
     let load = stage.load(MANY, (0..=8).map(|generation| format!("g{generation}")))?;
     for (generation, shards) in (1..=8).zip([1, 4, 2, 3, 1, 4, 1, 4]) {
         let marker = format!("g{generation}");
-        stage.instance.write_config(config(&marker, shards))?;
-        let failing = stage.hareload().args(["--probe", "exec:false"]).run()?;
-        failing.expect_code(150)?.expect_said(&["goes on serving"])?;
-        stage.hareload().run()?.expect_code(0)?.expect_said(&["handed over shared"])?;
+        by::write_next(&mut stage, config(&marker, shards))?;
+        let failing = by::hareload(&stage).arg("-v").args(["--probe", "exec:false"]).run()?;
+        failing.expect_code(150)?.expect_said(&[by::goes_on()])?;
+        by::hareload(&stage).arg("-v").run()?.expect_code(0)?.expect_said(&[&by::handed_over("shared")])?;
         stage.expect_serving(&marker)?;
+        expect_agreeing(&stage, &marker)?;
     }
     load.stop()?.expect_lossless().map(drop)
 }
@@ -78,10 +87,17 @@ pub(crate) fn paused(haproxy: &Haproxy) -> Result<()> {
         stage.listening().is_empty().then_some(())
     };
     until(DEADLINE, "the old one to be paused", deaf)?;
-    stage.instance.write_config(Config::plain("g2"))?;
-    stage.hareload().arg("--dry-run").run()?.expect_code(0)?.expect_said(&["it is paused"])?;
+    by::write_next(&mut stage, Config::plain("g2"))?;
+    // A deploy foretells what changes.
+    let foretold = if by::deploys() { "would change 1 file" } else { "it is paused" };
+    by::hareload(&stage).arg("-v").arg("--dry-run").run()?.expect_code(0)?.expect_said(&[foretold])?;
     ensure!(stage.listening().is_empty(), "a dry run has resumed it");
-    stage.hareload().run()?.expect_code(0)?.expect_said(&["was paused", "handed over shared"])?;
+    by::hareload(&stage)
+        .arg("-v")
+        .run()?
+        .expect_code(0)?
+        .expect_said(&["was paused", &by::handed_over("shared")])?;
     stage.expect_serving("g2")?;
+    expect_agreeing(&stage, "g2")?;
     stage.expect_tidy()
 }

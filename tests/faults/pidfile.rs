@@ -11,6 +11,8 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::process::{self, Running, lives};
 
+use crate::agreeing::expect_agreeing;
+use crate::by;
 use crate::scene::{DEADLINE, Scene};
 
 /// How many pids are tried to be had: on a busy machine somebody else is given one.
@@ -136,12 +138,13 @@ fn recycled_by(haproxy: &Haproxy, name: &str) -> Result<bool> {
         command
     })?;
     let Some(_stranger) = stranger else { return Ok(false) };
-    let refused = scene.stage.hareload().arg("-v").run()?.expect_code(7)?;
-    refused.expect_said(&["refused, nothing was touched", &format!("names pid {pid}")])?;
+    let refused = by::hareload(&scene.stage).arg("-v").run()?.expect_code(7)?;
+    refused.expect_said(&[by::untouched(), &format!("names pid {pid}")])?;
     scene.stage.hareload().verb("recover").run()?.expect_code(0)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     ensure!(status.contains("State:\tS"), "the stranger does not sleep any more: {status}");
     ensure!(instance.pid()? == pid, "the pidfile was touched");
     ensure!(instance.haproxies().iter().all(|one| *one == pid), "one was started");
+    expect_agreeing(&scene.stage, "g2")?;
     Ok(true)
 }

@@ -10,8 +10,8 @@ use hareload_testkit::instance::Instance;
 use hareload_testkit::process;
 use hareload_testkit::waiting::until;
 
-use crate::HARELOAD;
 use crate::scene::{DEADLINE, Scene};
+use crate::{HARELOAD, by};
 
 pub(crate) fn missing(haproxy: &Haproxy) -> Result<()> {
     let mut scene = Scene::between(haproxy, |config| config)?;
@@ -37,7 +37,7 @@ pub(crate) fn upgraded_in_place(haproxy: &Haproxy) -> Result<()> {
     process::copy_program(&haproxy.path, &path)?;
     let copied = Haproxy { path: path.clone(), ..haproxy.clone() };
     let mut scene = Scene::of(&copied, Config::plain("g1"))?;
-    scene.stage.instance.write_config(Config::plain("g2"))?;
+    scene.write_next(Config::plain("g2"))?;
     // As a package manager does it: a new file by another name, then the rename.
     let beside = room.path().join("haproxy.new");
     process::copy_program(&newer.path, &beside)?;
@@ -46,7 +46,7 @@ pub(crate) fn upgraded_in_place(haproxy: &Haproxy) -> Result<()> {
     ensure!(runs.to_string_lossy().ends_with(" (deleted)"), "{} was not replaced", runs.display());
     // Without --haproxy: what runs is started again, which is the newer one now.
     let instance = &scene.stage.instance;
-    let result = Hareload::new(HARELOAD)
+    let result = by::naming_next(Hareload::new(HARELOAD), instance)
         .arg("-p")
         .arg(instance.pidfile_path())
         .arg("--state-dir")
@@ -64,8 +64,8 @@ pub(crate) fn master_worker(haproxy: &Haproxy) -> Result<()> {
     instance.run_haproxy(&["-W".to_owned()])?.expect_code(0)?;
     until(DEADLINE, "the worker to serve", || instance.serving_generation().ok())?;
     let before = instance.haproxies();
-    let result = Hareload::new(HARELOAD)
-        .instance(&instance)
+    by::write_next_text(&instance, &fs::read_to_string(instance.config_path())?)?;
+    let result = by::naming_next(Hareload::new(HARELOAD).instance(&instance), &instance)
         .env("HARELOAD_HISTORY_DIR", instance.dir().join("history"))
         .run()?
         .expect_code(3)?;

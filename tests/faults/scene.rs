@@ -12,7 +12,8 @@ use hareload_testkit::process::lives;
 use hareload_testkit::stage::{Stage, pid_at};
 use hareload_testkit::waiting::until;
 
-use crate::HARELOAD;
+use crate::agreeing::{Look, expect_agreeing, expect_as_before, expect_deployed, start};
+use crate::by;
 
 /// By when anything that a test waits for has happened.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -25,25 +26,51 @@ pub(crate) struct Scene {
     pub(crate) stage: Stage,
     pub(crate) load: Load,
     pub(crate) old: u32,
+    /// The configuration in place.
+    before: Look,
 }
 
 impl Scene {
     pub(crate) fn of(haproxy: &Haproxy, config: Config) -> Result<Scene> {
-        let stage = Stage::start(HARELOAD, haproxy, config)?;
+        let stage = start(haproxy, config)?;
         let load = stage.load(RATE, ["g1".to_owned(), "g2".to_owned()])?;
         let old = stage.instance.pid()?;
-        Ok(Scene { stage, load, old })
+        let before = Look::of(&stage.instance)?;
+        Ok(Scene { stage, load, old, before })
     }
 
-    /// The old one serves `g1`, the configuration says `g2`.
+    /// The old one serves `g1`, what is to be handed over to says `g2`.
     pub(crate) fn between(haproxy: &Haproxy, change: impl Fn(Config) -> Config) -> Result<Scene> {
         let mut scene = Scene::of(haproxy, Config::plain("g1"))?;
-        scene.stage.instance.write_config(change(Config::plain("g2")))?;
+        scene.write_next(change(Config::plain("g2")))?;
         Ok(scene)
     }
 
+    /// Writes what is to be handed over to.
+    pub(crate) fn write_next(&mut self, config: Config) -> Result<()> {
+        by::write_next(&mut self.stage, config)
+    }
+
+    /// A deploy finds this before the new one is started, and says so; a reload has only the start to find it.
+    pub(crate) fn found_by_check(
+        haproxy: &Haproxy,
+        change: impl Fn(Config) -> Config,
+        words: &[&str],
+    ) -> Result<()> {
+        if !by::deploys() {
+            return Ok(());
+        }
+        let scene = Scene::between(haproxy, change)?;
+        let result = scene.hareload().run()?.expect_code(6)?;
+        result.expect_said(&[by::untouched()])?;
+        result.expect_said(words)?;
+        ensure!(!scene.stage.instance.dir().join("history/configurations").exists(), "something was tried");
+        scene.unharmed()
+    }
+
+    /// The handover.
     pub(crate) fn hareload(&self) -> Hareload {
-        self.stage.hareload().arg("-v")
+        by::hareload(&self.stage).arg("-v")
     }
 
     /// The old one serves as before, and nobody was lost.
@@ -53,7 +80,13 @@ impl Scene {
     }
 
     pub(crate) fn old_serves(&self) -> Result<()> {
-        self.stage.expect_unharmed(self.old)
+        self.stage.expect_unharmed(self.old)?;
+        expect_agreeing(&self.stage, "g1")?;
+        expect_as_before(&self.stage, &self.before)
+    }
+
+    pub(crate) fn expect_file_as_before(&self) -> Result<()> {
+        expect_as_before(&self.stage, &self.before)
     }
 
     /// The new one serves, and nobody was lost.
@@ -66,7 +99,9 @@ impl Scene {
         self.stage.expect_serving("g2")?;
         let pid = self.stage.instance.pid()?;
         ensure!(pid != self.old, "the pidfile still names the old one");
-        self.stage.expect_admin()
+        self.stage.expect_admin()?;
+        expect_agreeing(&self.stage, "g2")?;
+        expect_deployed(&self.stage, &self.before)
     }
 
     /// The pid in the newest private pidfile, once it is there: HAProxy writes it when it is bound.

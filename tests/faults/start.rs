@@ -11,6 +11,7 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process;
 use hareload_testkit::sockets;
 
+use crate::by;
 use crate::scene::{DEADLINE, Scene, few_lost};
 
 /// How long a fault that is seen at once may take to be told on a busy machine: HAProxy's own retries take 2 s.
@@ -19,36 +20,38 @@ const AT_ONCE: Duration = Duration::from_millis(1500);
 pub(crate) fn syntax_error(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config.extra_default("nonsense and more"))?;
     let result = scene.hareload().run()?.expect_code(6)?;
-    result.expect_said(&["refused, nothing was touched", "nonsense"])?;
+    result.expect_said(&[by::untouched(), "nonsense"])?;
     scene.unharmed()
 }
 
 pub(crate) fn configuration_missing(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
-    fs::remove_file(scene.stage.instance.config_path())?;
-    scene.hareload().run()?.expect_code(6)?.expect_said(&["haproxy.cfg"])?;
+    let path = by::next_path(&scene.stage.instance);
+    fs::remove_file(&path)?;
+    // What a deploy is asked to put in place makes no sense; of what is in place, HAProxy is asked.
+    let code = if by::deploys() { 2 } else { 6 };
+    scene.hareload().run()?.expect_code(code)?.expect_said(&[&path.to_string_lossy()])?;
     scene.unharmed()
 }
 
 pub(crate) fn chroot_missing(haproxy: &Haproxy) -> Result<()> {
-    let scene = Scene::between(haproxy, |config| config.extra_global("chroot /nonexistent/jail"))?;
+    let jail = "chroot /nonexistent/jail";
+    Scene::found_by_check(haproxy, |config| config.extra_global(jail), &["chroot"])?;
+    let scene = Scene::between(haproxy, |config| by::unseen_global(config, jail))?;
     let result = scene.hareload().run()?.expect_code(150)?;
-    result.expect_said(&["goes on serving", "chroot"])?;
+    result.expect_said(&[by::goes_on(), "chroot"])?;
     scene.unharmed()
 }
 
 pub(crate) fn usesrc_without_privilege(haproxy: &Haproxy) -> Result<()> {
-    let scene = Scene::between(haproxy, |config| {
-        config
-            .extra_global("user nobody")
-            .append("backend far\n    source 0.0.0.0 usesrc clientip\n    server one 127.0.0.1:9")
-    })?;
+    let far = "backend far\n    source 0.0.0.0 usesrc clientip\n    server one 127.0.0.1:9";
+    let scene = Scene::between(haproxy, |config| by::unseen_global(config, "user nobody").append(far))?;
     let result = scene.hareload().run()?;
     // From 3.0 on HAProxy keeps the one capability that it needs.
     if haproxy.version.at_least(3, 0) && result.code == 0 {
         return scene.handed_over();
     }
-    result.expect_code(150)?.expect_said(&["goes on serving"])?;
+    result.expect_code(150)?.expect_said(&[by::goes_on()])?;
     scene.unharmed()
 }
 
@@ -70,19 +73,22 @@ pub(crate) fn limits_too_low(haproxy: &Haproxy) -> Result<()> {
 
 pub(crate) fn threads_cannot_be_created(haproxy: &Haproxy) -> Result<()> {
     let mut scene = Scene::of(haproxy, Config::plain("g1"))?;
-    scene.stage.instance.write_config(Config::plain("g2"))?;
-    let text = fs::read_to_string(scene.stage.instance.config_path())?.replace("nbthread 1", "nbthread 32");
-    scene.stage.instance.write_config_text(&text)?;
+    scene.write_next(Config::plain("g2"))?;
+    let text = fs::read_to_string(by::next_path(&scene.stage.instance))?
+        .replace("nbthread 1", &by::unseen("nbthread 32"));
+    by::write_next_text(&scene.stage.instance, &text)?;
     // 200 MB of address space are not enough for 32 stacks.
     let result =
         scene.hareload().args(["--ready-timeout", "2s", "--", "-m", "200"]).run()?.expect_code(150)?;
-    result.expect_said(&["goes on serving"])?;
+    result.expect_said(&[by::goes_on()])?;
     scene.unharmed()
 }
 
 fn foreign_port(haproxy: &Haproxy, options: &[&str]) -> Result<()> {
-    let scene = Scene::between(haproxy, |config| config.frontend_at(([127, 0, 0, 1], 8081).into()))?;
     let stranger = TcpListener::bind(("127.0.0.1", 8081))?;
+    Scene::found_by_check(haproxy, |config| config.frontend(8081), &["127.0.0.1:8081 is held by pid"])?;
+    let scene =
+        Scene::between(haproxy, |config| by::unseen_bind(config, "127.0.0.1:8081", |it| it.frontend(8081)))?;
     let told = || scene.hareload().args(options).run()?.expect_code(150);
     let mut result = told()?;
     for _ in 0..2 {
@@ -94,7 +100,7 @@ fn foreign_port(haproxy: &Haproxy, options: &[&str]) -> Result<()> {
     ensure!(result.took < AT_ONCE, "told after {:?}: {}", result.took, result.stderr);
     let name = fs::read_to_string("/proc/self/comm")?;
     let holder = format!("127.0.0.1:8081 is held by pid {} ({})", std::process::id(), name.trim());
-    result.expect_said(&["goes on serving", &holder])?;
+    result.expect_said(&[by::goes_on(), &holder])?;
     ensure!(
         sockets::listening(std::process::id())?.contains(&stranger.local_addr()?),
         "the stranger was harmed"
@@ -124,7 +130,10 @@ pub(crate) fn foreign_port_pause(haproxy: &Haproxy) -> Result<()> {
 }
 
 pub(crate) fn address_not_here(haproxy: &Haproxy) -> Result<()> {
-    let scene = Scene::between(haproxy, |config| config.frontend_at(([192, 0, 2, 1], 8081).into()))?;
-    scene.hareload().run()?.expect_code(150)?.expect_said(&["goes on serving", "192.0.2.1:8081"])?;
+    let (address, absent) = ("192.0.2.1:8081", ([192, 0, 2, 1], 8081).into());
+    Scene::found_by_check(haproxy, |config| config.frontend_at(absent), &[address])?;
+    let scene =
+        Scene::between(haproxy, |config| by::unseen_bind(config, address, |it| it.frontend_at(absent)))?;
+    scene.hareload().run()?.expect_code(150)?.expect_said(&[by::goes_on(), address])?;
     scene.unharmed()
 }

@@ -11,6 +11,8 @@ use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::process;
 
+use crate::agreeing::expect_agreeing;
+use crate::by;
 use crate::scene::{DEADLINE, Scene};
 
 pub(crate) fn disk_full(haproxy: &Haproxy) -> Result<()> {
@@ -32,6 +34,7 @@ pub(crate) fn disk_full(haproxy: &Haproxy) -> Result<()> {
                 ensure!(result.stderr.contains("pace"), "no word of the space: {}", result.stderr);
                 scene.stage.expect_serving("g1").with_context(|| format!("after {codes:?}"))?;
                 scene.stage.expect_admin().with_context(|| result.stderr.clone())?;
+                expect_agreeing(&scene.stage, "g1").with_context(|| result.stderr.clone())?;
             }
             code => hareload_testkit::anyhow::bail!("exit code {code} with {pages} pages: {}", result.stderr),
         }
@@ -43,6 +46,8 @@ fn finish_disk_full(scene: Scene, codes: &[i32]) -> Result<()> {
     ensure!(codes.first() != Some(&0), "a full disk went unnoticed");
     let pids = scene.stage.listening();
     ensure!(pids == scene.stage.instance.pidfile()?, "{pids:?} listen after {codes:?}");
+    let marker = if codes.last() == Some(&0) { "g2" } else { "g1" };
+    expect_agreeing(&scene.stage, marker).with_context(|| format!("after {codes:?}"))?;
     scene.load.stop()?.expect_lossless().map(drop)
 }
 
@@ -80,10 +85,11 @@ pub(crate) fn of_another_instance(haproxy: &Haproxy) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
     scene.hareload().run()?.expect_code(0)?;
     let other = Instance::start(haproxy, Config::new().frontend(8090).marker("other"))?;
-    let state = scene.stage.instance.state_dir();
+    let (state, theirs) = (scene.stage.instance.state_dir(), fs::read(other.config_path())?);
     // The options of the other one, but for this.
     let sharing = || {
-        let command = scene.stage.hareload().instance(&other).command();
+        let command =
+            by::naming_next(scene.stage.hareload().instance(&other), &scene.stage.instance).command();
         let words: Vec<OsString> = command.get_args().map(OsStr::to_owned).collect();
         let (theirs, ours) = (other.state_dir().into_os_string(), state.clone().into_os_string());
         let words = words.into_iter().map(|word| if word == theirs { ours.clone() } else { word });
@@ -95,5 +101,6 @@ pub(crate) fn of_another_instance(haproxy: &Haproxy) -> Result<()> {
     fs::remove_file(other.pidfile_path())?;
     sharing()?.expect_code(2)?.expect_said(&["name another instance with --instance"])?;
     ensure!(other.serving_generation()? == "other", "the other instance was harmed");
+    ensure!(fs::read(other.config_path())? == theirs, "the other instance's configuration was touched");
     scene.handed_over()
 }

@@ -7,8 +7,9 @@ use hareload_testkit::config::{Admin, Config};
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::process::{self, RunResult};
-use hareload_testkit::stage::{account, timeline};
+use hareload_testkit::stage::timeline;
 
+use crate::by;
 use crate::scene::{DEADLINE, Scene};
 
 /// How many handovers in a row: the first from its own admin socket, the others from the private one.
@@ -20,7 +21,7 @@ fn dropping(marker: &str, admin: Admin) -> Config {
 
 fn scene(haproxy: &Haproxy, admin: Admin) -> Result<Scene> {
     let mut scene = Scene::of(haproxy, dropping("g1", admin))?;
-    scene.stage.instance.write_config(dropping("g2", admin))?;
+    scene.write_next(dropping("g2", admin))?;
     Ok(scene)
 }
 
@@ -33,9 +34,9 @@ fn without(capability: &str, hareload: &Hareload) -> Result<RunResult> {
 pub(crate) fn exposed(haproxy: &Haproxy) -> Result<()> {
     let mut scene = scene(haproxy, Admin::ExposesListeners)?;
     for reload in 0..RELOADS {
-        scene.stage.instance.write_config(dropping("g2", Admin::ExposesListeners))?;
-        let result = without("sys_ptrace", &scene.stage.json())?.expect_code(0)?;
-        let account = account(&result)?;
+        scene.write_next(dropping("g2", Admin::ExposesListeners))?;
+        let result = without("sys_ptrace", &by::json(&scene.stage))?.expect_code(0)?;
+        let account = by::account(&result)?;
         let reason = if reload == 0 { "its own admin socket" } else { "private admin socket" };
         ensure!(account["reason"].as_str().is_some_and(|told| told.contains(reason)), "{account}");
         ensure!(account["notes"].to_string().contains("no CAP_SYS_PTRACE"), "{account}");

@@ -42,7 +42,13 @@ impl Stage {
     /// # Errors
     /// Those of [`Instance::start`].
     pub fn start(binary: impl AsRef<Path>, haproxy: &Haproxy, config: Config) -> Result<Stage> {
-        Ok(Stage { instance: Instance::start(haproxy, config)?, binary: binary.as_ref().to_owned() })
+        Ok(Stage::of(binary, Instance::start(haproxy, config)?))
+    }
+
+    /// An instance that was prepared otherwise.
+    #[must_use]
+    pub fn of(binary: impl AsRef<Path>, instance: Instance) -> Stage {
+        Stage { instance, binary: binary.as_ref().to_owned() }
     }
 
     /// The same on port 8080, where it answers `g1`; the configuration on disk says `g2` already.
