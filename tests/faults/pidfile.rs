@@ -22,6 +22,7 @@ const PIDS: u32 = 5;
 fn adopted(haproxy: &Haproxy, spoil: impl Fn(&Path) -> Result<()>, words: &[&str]) -> Result<()> {
     let scene = Scene::between(haproxy, |config| config)?;
     spoil(&scene.stage.instance.pidfile_path())?;
+    scene.in_vain("g1")?;
     scene.hareload().run()?.expect_code(0)?.expect_said(words)?;
     scene.handed_over()
 }
@@ -70,6 +71,7 @@ pub(crate) fn a_symlink(haproxy: &Haproxy) -> Result<()> {
     let real = scene.stage.instance.dir().join("own-real.pid");
     fs::rename(&path, &real)?;
     symlink(&real, &path)?;
+    scene.in_vain("g1")?;
     scene.hareload().run()?.expect_code(0)?;
     ensure!(fs::symlink_metadata(&path)?.is_symlink(), "the link was replaced");
     ensure!(fs::read(&real)? == fs::read(&path)?, "the link leads elsewhere");
@@ -98,6 +100,7 @@ pub(crate) fn names_several(haproxy: &Haproxy) -> Result<()> {
     let pid = stranger.pid();
     let scene = Scene::between(haproxy, |config| config)?;
     fs::write(scene.stage.instance.pidfile_path(), format!("{dead}\n{}\n{pid}\n", scene.old))?;
+    scene.in_vain("g1")?;
     scene.hareload().run()?.expect_code(0)?;
     ensure!(lives(pid), "the stranger was killed");
     scene.handed_over()
@@ -107,6 +110,7 @@ pub(crate) fn names_another_instance(haproxy: &Haproxy) -> Result<()> {
     let other = Instance::start(haproxy, Config::new().frontend(8090).marker("other"))?;
     let scene = Scene::between(haproxy, |config| config)?;
     fs::write(scene.stage.instance.pidfile_path(), format!("{}\n", other.pid()?))?;
+    scene.in_vain("g1")?;
     scene.hareload().run()?.expect_code(0)?.expect_said(&["another pidfile", "adopted pid"])?;
     ensure!(other.serving_generation()? == "other", "the other instance was harmed");
     scene.handed_over()

@@ -68,6 +68,22 @@ impl Scene {
         scene.unharmed()
     }
 
+    /// Where a deploy does not fail of the fault, one of a bad candidate does of its probe, and is undone, whatever the
+    /// pidfile says. What was in place says `marker`.
+    pub(crate) fn in_vain(&self, marker: &str) -> Result<()> {
+        if !by::deploys() {
+            return Ok(());
+        }
+        let (pids, file) = (self.stage.listening(), fs::read(self.stage.instance.config_path())?);
+        let failing = self.hareload().args(["--probe", "exec:false"]).run()?.expect_code(150)?;
+        failing.expect_said(&[by::goes_on(), "exec:false"])?;
+        until(DEADLINE, "the old one to listen alone", || (self.stage.listening() == pids).then_some(()))?;
+        let answers = self.stage.instance.serving_generation()?;
+        ensure!(answers == marker, "{answers} answers instead of {marker}");
+        ensure!(fs::read(self.stage.instance.config_path())? == file, "the file is another");
+        expect_agreeing(&self.stage, marker)
+    }
+
     /// The handover.
     pub(crate) fn hareload(&self) -> Hareload {
         by::hareload(&self.stage).arg("-v")

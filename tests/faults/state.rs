@@ -75,6 +75,7 @@ pub(crate) fn lost(haproxy: &Haproxy) -> Result<()> {
     let mut scene = Scene::between(haproxy, |config| config)?;
     scene.hareload().run()?.expect_code(0)?;
     fs::remove_dir_all(scene.stage.instance.state_dir())?;
+    scene.in_vain("g2")?;
     scene.old = scene.stage.instance.pid()?;
     scene.hareload().run()?.expect_code(0)?;
     scene.handed_over()
