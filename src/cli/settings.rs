@@ -5,6 +5,7 @@ mod distribution;
 pub(super) mod file;
 mod place;
 
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +37,9 @@ const STATE_AGE: Duration = Duration::from_secs(3600);
 const HOOK: Duration = Duration::from_secs(90);
 /// How many configurations are kept.
 const KEEP: u32 = 10;
+/// What systemd gives the commands of a unit that has a main process, and no others: `ExecReload=`; systemd.service(5). Whoever
+/// has it in his environment is in the control group in which HAProxy is to be.
+const BY_UNIT: &str = "MAINPID";
 /// The name of no unit.
 const NO_UNIT: &str = "none";
 
@@ -226,6 +230,7 @@ fn resolve_with(
         drain,
         hard_stop_after: hard_stop,
         state_age,
+        apart: env::var_os(BY_UNIT).is_some(),
         patience,
         limits,
         on_drain: None,

@@ -17,10 +17,12 @@ use crate::haproxy::argv::Launch;
 use crate::haproxy::handoff::{HEARD_SIGNALS, Word};
 use crate::haproxy::overlay::Overlay;
 use crate::os::borrow::Lender;
+use crate::os::cgroup;
 use crate::os::files::{self, Durability, Kept};
 use crate::os::herald::Herald;
 use crate::os::process::{self, Exit, Process};
 use crate::os::spawn::{self, Command, Output, SpawnError};
+use crate::os::systemd;
 
 use super::failure;
 use super::find::Old;
@@ -82,6 +84,8 @@ pub(super) struct Preparation<'a> {
     pub(super) admin: Option<PathBuf>,
     /// How old a file with server states may be that nobody could write anew.
     pub(super) state_age: Duration,
+    /// Whether it stays in our own control groups, and does not go into the old one's.
+    pub(super) apart: bool,
     /// Where things are written down.
     pub(super) records: &'a Records<'a>,
     /// The boot.
@@ -201,8 +205,10 @@ impl Preparation<'_> {
         // Written down with the next stage.
         attempt.journal.words =
             [self.haproxy.as_os_str().to_owned()].into_iter().chain(launch.args()).collect();
-        let command =
-            Command { args: launch.args(), cwd: self.old.cwd.clone(), env, ..Command::new(self.haproxy) };
+        let beside = self.old.processes.first().map(|process| process.pid());
+        let beside = beside.filter(|pid| !self.apart && !is_of_a_session(*pid));
+        let (args, cwd) = (launch.args(), self.old.cwd.clone());
+        let command = Command { args, cwd, env, beside, ..Command::new(self.haproxy) };
         let spawned = spawn::spawn(&command).map_err(|error| match error {
             SpawnError::NotFound { .. } | SpawnError::NotExecutable { .. } => {
                 NotSpawned::Refused(Refusal::NotInstalled, error.to_string())
@@ -259,6 +265,12 @@ impl Preparation<'_> {
             stage: Stage::Forward,
         }
     }
+}
+
+/// Whether it is in the control group of somebody's login, which no other session should go into.
+fn is_of_a_session(pid: u32) -> bool {
+    let group = cgroup::path_of(pid).unwrap_or_default();
+    systemd::unit_of(&group).is_some_and(|unit| unit.starts_with("session-"))
 }
 
 fn before(why: String) -> NotSpawned {

@@ -84,6 +84,8 @@ pub fn notify(request: &Request, hook: &Hook) -> Account {
         Ok(state) => state,
         Err(error) => return without_state(request, held::state_refused(&error)),
     };
+    // The old one's group may be keepalived's, which ends with it; a hook that goes on in a scope has its own.
+    let request = &Request { apart: hook.begun.is_some(), ..request.clone() };
     let order = match Order::enter(Records::of(&state), hook) {
         Ok(order) => order,
         Err(error) => {
@@ -104,6 +106,9 @@ pub fn notify(request: &Request, hook: &Hook) -> Account {
         Then::Serve | Then::Stop => notifying.act(),
     }
 }
+
+/// What of a hook's time is for saying what came of it.
+const SAYING: Duration = Duration::from_millis(200);
 
 /// Another VRRP instance may have its addresses here.
 const UNNAMED: &str = "which VRRP instance it is about is not told, and HAProxy is stopped only if no other one has its \
@@ -149,7 +154,7 @@ impl Notifying<'_> {
         // Whatever is waited for from now on.
         watchdog::interrupt_after(self.hook.limit);
         let began = clock::since_boot();
-        let mut account = self.in_turn(&hand);
+        let mut account = self.in_turn(&hand, began);
         let late = clock::since_boot().saturating_sub(began) >= self.hook.limit;
         if account.outcome.interrupted.is_some() && late {
             account.notes.push(format!("a hook may take {:?} (--hook-timeout)", self.hook.limit));
@@ -157,12 +162,18 @@ impl Notifying<'_> {
         account
     }
 
-    fn in_turn(&self, hand: &Hand) -> Account {
-        let request = self.held.request;
-        let _turn = match Lock::acquire(self.held.records.path(), lock::HOOKS, request.patience) {
-            Ok(turn) => turn,
-            Err(error) => return self.held.refused(held::lock_refused(&error, request.patience)),
+    fn in_turn(&self, hand: &Hand, began: Duration) -> Account {
+        // Whoever waits for a lock until its end can't say so.
+        let patience = || {
+            let left = self.hook.limit.saturating_sub(SAYING + clock::since_boot().saturating_sub(began));
+            self.held.request.patience.min(left)
         };
+        let for_turn = patience();
+        let _turn = match Lock::acquire(self.held.records.path(), lock::HOOKS, for_turn) {
+            Ok(turn) => turn,
+            Err(error) => return self.held.refused(held::lock_refused(&error, for_turn)),
+        };
+        let request = &Request { patience: patience(), ..self.held.request.clone() };
         self.order.has_its_turn();
         if let Some(newer) = self.order.overtaken_by() {
             return self.as_it_is(&format!("a newer hook says {newer}: nothing is done for this one"));
@@ -170,18 +181,17 @@ impl Notifying<'_> {
         match self.hook.then {
             Then::Serve => match self.lack() {
                 None => self.as_it_is("it serves what its configuration says"),
-                Some(lack) => self.serve(hand, lack),
+                Some(lack) => self.serve(request, hand, lack),
             },
             Then::Stop => match self.order.another_master() {
                 Some(other) => self.as_it_is(&format!("{other} has its addresses here: it is left as it is")),
-                None => self.stop(hand),
+                None => self.stop(request, hand),
             },
             Then::Leave => self.as_it_is("it is left as it is"),
         }
     }
 
-    fn serve(&self, hand: &Hand, lack: Lack) -> Account {
-        let request = self.held.request;
+    fn serve(&self, request: &Request, hand: &Hand, lack: Lack) -> Account {
         let account = match (hand, lack) {
             (Hand::Unit(unit), Lack::Anybody) => self.by_unit(unit, Verb::Start),
             // A master, or one that may not be looked into, is not ended for that.
@@ -203,10 +213,10 @@ impl Notifying<'_> {
         self.warned(account, hand)
     }
 
-    fn stop(&self, hand: &Hand) -> Account {
+    fn stop(&self, request: &Request, hand: &Hand) -> Account {
         match hand {
             Hand::Unit(unit) => self.by_unit(unit, Verb::Stop),
-            Hand::Own | Hand::Scope { .. } => stop::stop(self.held.request, Manner::Now),
+            Hand::Own | Hand::Scope { .. } => stop::stop(request, Manner::Now),
         }
     }
 

@@ -64,6 +64,9 @@ pub struct Request {
     pub hard_stop_after: Option<Duration>,
     /// How old a file with server states may be that nobody could write anew, as at a start where nobody serves.
     pub state_age: Duration,
+    /// Whether the new one stays in our own control groups: it goes into those of the old one if not, where whoever manages
+    /// that one looks for it, and where the end of a pipeline's or a session's group is not HAProxy's.
+    pub apart: bool,
     /// How long to wait for another handover to end.
     pub patience: Duration,
     /// The deadlines.

@@ -1,8 +1,8 @@
 //! The control groups of a process: who manages it, and how much room it has.
 //!
-//! Reads `/proc/<pid>/cgroup` and `/sys/fs/cgroup`. Called by the doctor. In a container both may show less than there
-//! is; what can't be read is no limit.
-use std::fs::File;
+//! Reads `/proc/<pid>/cgroup` and `/sys/fs/cgroup`; a program that is spawned can be put into another process's groups. Called
+//! by the doctor, and by [`super::spawn`]. In a container both may show less than there is; what can't be read is no limit.
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -24,16 +24,17 @@ pub fn path_of(pid: u32) -> io::Result<String> {
     Ok(best.map(|group| group.pathname.clone()).unwrap_or_default())
 }
 
-/// How many more processes and threads our own group may have, the tightest of those around it; `None` without a limit.
-pub fn room_for_threads() -> Option<u64> {
-    let groups = groups_of(super::process::myself()).ok()?;
+/// How many more processes and threads the groups of this process may have, the tightest of those around it; `None` without
+/// a limit.
+pub fn room_for_threads(pid: u32) -> Option<u64> {
+    let groups = groups_of(pid).ok()?;
     groups
         .iter()
         .filter_map(|group| {
             let version_1 = group.controllers.iter().any(|name| name == "pids");
             let mount = match (version_1, group.hierarchy) {
                 (true, _) => PathBuf::from(MOUNT).join("pids"),
-                (false, 0) => PathBuf::from(MOUNT),
+                (false, 0) => version_2(),
                 (false, _) => return None,
             };
             let below = group.pathname.trim_start_matches('/');
@@ -48,6 +49,44 @@ pub fn room_for_threads() -> Option<u64> {
         .min()
 }
 
+/// The files by which a process of ours joins the groups of this one: whoever writes `0` to all of them is in them; cgroups(7).
+///
+/// None of those that we are in already, that are not mounted here, or that we may not put anybody into; and none at all if
+/// it is frozen.
+pub(super) fn seats_beside(pid: u32) -> Vec<File> {
+    let (Ok(theirs), Ok(ours)) = (groups_of(pid), groups_of(super::process::myself())) else {
+        return Vec::new();
+    };
+    if frozen(pid).is_some() {
+        return Vec::new();
+    }
+    let ours = |group: &&procfs::ProcessCGroup| {
+        ours.iter().any(|own| own.hierarchy == group.hierarchy && own.pathname == group.pathname)
+    };
+    // A path that leads out of the root is in another namespace of groups.
+    let elsewhere = |group: &&procfs::ProcessCGroup| group.pathname.starts_with("/..");
+    let others = theirs.iter().filter(|group| !ours(group) && !elsewhere(group));
+    others.filter_map(|group| OpenOptions::new().write(true).open(seats(group)).ok()).collect()
+}
+
+/// Where the processes of a group are listed, and added.
+fn seats(group: &procfs::ProcessCGroup) -> PathBuf {
+    let mount = match (group.hierarchy, group.controllers.as_slice()) {
+        (0, _) => version_2(),
+        (_, controllers) => {
+            let name = controllers.join(",");
+            Path::new(MOUNT).join(name.strip_prefix("name=").unwrap_or(&name))
+        }
+    };
+    mount.join(group.pathname.trim_start_matches('/')).join("cgroup.procs")
+}
+
+/// Where version 2 is mounted: beside version 1 in a directory of its own, as systemd does it.
+fn version_2() -> PathBuf {
+    let beside = Path::new(MOUNT).join("unified");
+    if beside.is_dir() { beside } else { PathBuf::from(MOUNT) }
+}
+
 /// The group that is frozen with this process in it, if one is: cgroup.events of version 2, freezer.state of version 1.
 pub fn frozen(pid: u32) -> Option<String> {
     let groups = groups_of(pid).ok()?;
@@ -56,7 +95,7 @@ pub fn frozen(pid: u32) -> Option<String> {
         let frozen = if group.controllers.iter().any(|name| name == "freezer") {
             read(&Path::new(MOUNT).join("freezer").join(below).join("freezer.state"))? == "FROZEN"
         } else if group.hierarchy == 0 {
-            read(&Path::new(MOUNT).join(below).join("cgroup.events"))?.lines().any(|line| line == "frozen 1")
+            read(&version_2().join(below).join("cgroup.events"))?.lines().any(|line| line == "frozen 1")
         } else {
             false
         };
@@ -91,7 +130,7 @@ mod tests {
         let path = path_of(crate::os::process::myself()).unwrap();
         assert!(path.is_empty() || path.starts_with('/'), "{path}");
         assert!(path_of(u32::MAX).is_err());
-        assert!(room_for_threads().is_none_or(|room| room > 0));
+        assert!(room_for_threads(std::process::id()).is_none_or(|room| room > 0));
     }
 
     #[test]

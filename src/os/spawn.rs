@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use thiserror::Error;
 
+use super::cgroup;
 use super::process::Process;
 
 mod group;
@@ -37,6 +38,8 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// Changes to our own environment: set to a value, or removed.
     pub env: Vec<(OsString, Option<OsString>)>,
+    /// The process whose control groups it joins, as far as we may put it there; it stays in ours if `None`.
+    pub beside: Option<u32>,
 }
 
 impl Command {
@@ -131,10 +134,15 @@ pub fn spawn(command: &Command) -> Result<Spawned, SpawnError> {
         };
     }
     let parent = super::process::myself();
-    // SAFETY: runs in the child between fork and exec, and makes only async-signal-safe calls: sigaction,
+    let seats = command.beside.map(cgroup::seats_beside).unwrap_or_default();
+    // SAFETY: runs in the child between fork and exec, and makes only async-signal-safe calls: write, sigaction,
     // sigprocmask, prctl, getppid, close_range, fcntl. It allocates nothing and takes no lock.
     unsafe {
         child.pre_exec(move || {
+            // One that is full, or has become a threaded one, is no reason not to start.
+            for seat in &seats {
+                let _ = rustix::io::write(seat, b"0");
+            }
             forget_signals();
             die_with(parent)?;
             close_all_on_exec();

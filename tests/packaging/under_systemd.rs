@@ -165,12 +165,20 @@ fn standalone(booted: &Booted) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     ensure!(!status.contains("\nUid:\t0\t"), "{status}");
 
-    // By hand, in another cgroup: systemd follows, and the next one is in the service again.
+    // By hand, in another cgroup: systemd follows, and the new one is in the service.
     booted.configure("by-hand", "")?;
     booted.ok("hareload reload")?;
     let pid = booted.pid()?;
     until(SOON, "systemd to know it", || (booted.main_pid().ok()? == pid).then_some(()))?;
-    ensure!(booted.property("haproxy", "ActiveState")? == "active");
+    booted.is_well()?;
+    // By a pipeline, whose runner is stopped afterwards, with all that is in its group.
+    booted.sh("sed s/by-hand/by-a-runner/g /etc/haproxy/haproxy.cfg > /root/candidate.cfg")?;
+    booted.sh("systemd-run --unit=runner --property=KillMode=control-group sh -c \
+         'hareload deploy /root/candidate.cfg && touch /root/deployed; exec sleep 600'")?;
+    until(SOON, "the deploy", || Path::new("/root/deployed").exists().then_some(()))?;
+    booted.ok("systemctl stop runner")?;
+    booted.serves_now("by-a-runner")?;
+    booted.is_well()?;
     booted.reloads("systemctl reload haproxy", "by-systemd")?;
 
     booted.ok("systemctl status haproxy")?;

@@ -56,8 +56,9 @@ fn memory(patient: &Patient<'_>) -> Option<Diagnosis> {
 }
 
 fn threads(patient: &Patient<'_>) -> Option<Diagnosis> {
-    let needed: u64 = patient.old()?.processes.iter().filter_map(|process| process.threads().ok()).sum();
-    let room = cgroup::room_for_threads()?;
+    let processes = &patient.old()?.processes;
+    let needed: u64 = processes.iter().filter_map(|process| process.threads().ok()).sum();
+    let room = cgroup::room_for_threads(processes.first()?.pid())?;
     if room >= needed + HELPERS {
         return None;
     }

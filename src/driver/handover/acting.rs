@@ -94,6 +94,7 @@ impl Handover<'_> {
             hard_stop_after: self.request.hard_stop_after,
             admin: self.old_admin(),
             state_age: self.request.state_age,
+            apart: self.request.apart,
             records: self.records,
             boot: &self.boot,
             timeline: &self.timeline,
