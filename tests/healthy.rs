@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Connections a second during handovers.
 const RATE: u32 = 1000;
 
-const TESTS: [(&str, Test); 19] = [
+const TESTS: [(&str, Test); 20] = [
     ("one_that_serves_is_green", serves),
     ("one_that_finishes_its_connections_is_red", leaves),
     ("one_that_is_paused_is_red", paused),
@@ -38,6 +38,7 @@ const TESTS: [(&str, Test); 19] = [
     ("one_that_is_dead_is_red", dead),
     ("a_stranger_on_its_port_is_no_help", stranger),
     ("a_stranger_beside_it_is_red", shares),
+    ("a_stranger_on_a_part_of_its_address_is_red", shares_a_part),
     ("a_pidfile_that_lies_is_no_help", lying_pidfile),
     ("an_edited_configuration_is_not_held_against_it", edited),
     ("a_frontend_that_is_gone_is_missed_whatever_the_file_says", disabled),
@@ -283,6 +284,23 @@ fn shares(haproxy: &Haproxy) -> Result<()> {
     told.expect_said(&["listens on 127.0.0.1:8080 too"])?;
     drop(stranger);
     green(&stage)
+}
+
+/// Who has one address of a wildcard's gets all clients of that one. What is asked for elsewhere is no matter of his.
+fn shares_a_part(haproxy: &Haproxy) -> Result<()> {
+    for (bind, strangers) in [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:8080 v4v6", "0.0.0.0:8080")] {
+        let config = Config::plain("g1").extra_frontend(&format!("bind {}", bind.replace("8080", "8082")));
+        let stage = Stage::start(HARELOAD, haproxy, config)?;
+        green(&stage)?;
+        let stranger = sockets::listen_beside(strangers.replace("8080", "8082").parse()?)?;
+        let told = healthy(&stage).run()?.expect_code(1)?;
+        told.expect_said(&[":8082 too, and gets some of its clients"])?;
+        healthy(&stage).args(["--address", "127.0.0.1:8080"]).run()?.expect_code(0)?;
+        healthy(&stage).args(["--address", "127.0.0.1:8082"]).run()?.expect_code(1)?;
+        drop(stranger);
+        green(&stage)?;
+    }
+    Ok(())
 }
 
 /// A section of peers that does not name this host is dropped by HAProxy.

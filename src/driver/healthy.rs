@@ -17,7 +17,7 @@ use tokio::time;
 
 use crate::haproxy::runtime::Info;
 use crate::os::process::Process;
-use crate::os::sockets::{self, Address, Kind, Listener};
+use crate::os::sockets::{self, Kind, Listener};
 use crate::os::state::StateDir;
 use crate::os::{admin, cgroup, clock, privilege};
 
@@ -51,6 +51,13 @@ pub struct Wanted {
     pub probes: Vec<Probe>,
     /// How long all of it may take.
     pub deadline: Duration,
+}
+
+impl Wanted {
+    /// Whether this listener takes clients that it is asked about.
+    fn concerns(&self, listener: &Listener) -> bool {
+        self.addresses.is_empty() || self.addresses.iter().any(|address| listener.takes(*address))
+    }
 }
 
 /// Finds out.
@@ -114,6 +121,7 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
         [] => expected(request, &working, &own),
         addresses => Some(Expected { addresses: addresses.to_vec(), younger: None }),
     };
+    let listens = !own.is_empty();
     if !theirs.makers.is_empty() {
         // Others may have made them: they count where HAProxy may be meant to listen.
         let Some(expected) = &expected else { return Err(UNTOLD.to_owned()) };
@@ -132,24 +140,27 @@ fn look(request: &Request, wanted: &Wanted) -> Result<Vec<Rc<Process>>, String> 
     if own.is_empty() {
         // One that has no TCP listener at all is known by the others.
         let others = expected.as_ref().is_some_and(Vec::is_empty) && theirs.have_unix_listeners();
-        return match (others, held.is_empty()) {
-            (true, _) => Ok(working),
-            (false, true) => Err(silent(&working)),
-            (false, false) => Err(format!("{}; {}", silent(&working), held.join("; "))),
+        let asked = wanted.addresses.first().filter(|_| listens);
+        return match (others, asked, held.is_empty()) {
+            (true, ..) => Ok(working),
+            (false, Some(address), _) => Err(not_there(*address, &working, &held)),
+            (false, None, true) => Err(silent(&working)),
+            (false, None, false) => Err(format!("{}; {}", silent(&working), held.join("; "))),
         };
     }
+    let all = Listeners::of(&listeners);
+    let stranger = |own: &&Listener| {
+        all.that_take_from(own).find(|other| wanted.concerns(other) && !theirs.include(other))
+    };
     if theirs.makers.is_empty()
-        && let Some(address) = own.iter().find_map(|own| {
-            let shares = |other: &&Listener| other.address == own.address && !theirs.include(other);
-            listeners.iter().find(shares).and(own.inet())
-        })
+        && let Some(other) = own.iter().find_map(stranger)
     {
-        return Err(shared(address, &working));
+        return Err(shared(other, &working));
     }
     let mut missing = ByPort::of(expected.as_deref().unwrap_or_default());
     own.iter().for_each(|listener| missing.strike(listener));
     match missing.least() {
-        Some(missing) => Err(not_there(missing, &held)),
+        Some(missing) => Err(not_there(missing, &working, &held)),
         None => Ok(working),
     }
 }
@@ -175,21 +186,40 @@ fn serving(request: &Request, wanted: &Wanted) -> Option<Vec<Rc<Process>>> {
     let listeners = sockets::tcp_listeners().ok()?;
     let by_inode: HashMap<u64, &Listener> =
         listeners.iter().map(|listener| (listener.inode, listener)).collect();
-    // Who shares an address with one of its own has to be its own too: a stranger would get every other client.
-    let mut same: HashMap<&Address, HashSet<u64>> = HashMap::new();
-    for listener in &listeners {
-        same.entry(&listener.address).or_default().insert(listener.inode);
-    }
+    let all = Listeners::of(&listeners);
     let (mut seen, mut unseen): (HashSet<u64>, HashSet<u64>) = (HashSet::new(), HashSet::new());
     let enough = |inode| {
         let Some(listener) = by_inode.get(&inode) else { return false };
         seen.insert(inode);
         unseen.remove(&inode);
-        unseen.extend(same[&listener.address].difference(&seen));
+        // Who takes clients from one of its own has to be its own too.
+        let others = all.that_take_from(listener).filter(|other| wanted.concerns(other));
+        unseen.extend(others.map(|other| other.inode).filter(|inode| !seen.contains(inode)));
         missing.strike(listener);
         unseen.is_empty() && missing.is_empty()
     };
     process.has_among_its_sockets(enough).is_ok_and(|enough| enough).then_some(meant)
+}
+
+/// Listeners by their port: there may be thousands of one's own.
+struct Listeners<'a>(HashMap<u16, Vec<&'a Listener>>);
+
+impl<'a> Listeners<'a> {
+    fn of(listeners: &'a [Listener]) -> Listeners<'a> {
+        let mut ports: HashMap<u16, Vec<&Listener>> = HashMap::new();
+        for listener in listeners {
+            if let Some(own) = listener.inet() {
+                ports.entry(own.port()).or_default().push(listener);
+            }
+        }
+        Listeners(ports)
+    }
+
+    /// Those that take clients from this one, itself among them.
+    fn that_take_from(&self, listener: &Listener) -> impl Iterator<Item = &'a Listener> {
+        let at_port = listener.inet().and_then(|own| self.0.get(&own.port()));
+        at_port.into_iter().flatten().copied().filter(|other| other.takes_from(listener))
+    }
 }
 
 /// Addresses by their port: a listener takes those of its own alone, and there may be thousands of both.
@@ -327,7 +357,7 @@ fn nobody(request: &Request) -> String {
 fn silent(processes: &[Rc<Process>]) -> String {
     let why = |process: &Rc<Process>| {
         let what = match find::posture(process) {
-            Posture::Paused => "is paused",
+            Posture::Paused => "is paused, or all of its frontends are disabled",
             _ if process.is_veiled() => "is paused, or finishes its connections, or begins",
             Posture::Deaf => "finishes its connections, or begins",
             Posture::Listens | Posture::Master => "listens on other sockets than TCP",
@@ -338,17 +368,25 @@ fn silent(processes: &[Rc<Process>]) -> String {
 }
 
 /// Who listens beside it.
-fn shared(address: SocketAddr, working: &[Rc<Process>]) -> String {
+fn shared(other: &Listener, working: &[Rc<Process>]) -> String {
+    let Some(address) = other.inet() else { return "somebody else gets some of its clients".to_owned() };
+    let others = match others_at(address, working) {
+        others if others.is_empty() => "somebody else".to_owned(),
+        others => others.join(", "),
+    };
+    format!("{others} listens on {address} too, and gets some of its clients")
+}
+
+/// Who else is in the way of this address.
+fn others_at(address: SocketAddr, working: &[Rc<Process>]) -> Vec<String> {
     let holders = sockets::holders_of(&[address]).into_iter().flatten();
     let others = holders.filter(|holder| !working.iter().any(|process| process.pid() == holder.pid));
-    let others: Vec<String> = others.map(|holder| format!("pid {} ({})", holder.pid, holder.comm)).collect();
-    format!("{} listens on {address} too, and gets some of its clients", others.join(", "))
+    others.map(|holder| format!("pid {} ({})", holder.pid, holder.comm)).collect()
 }
 
 /// Why an address is not taken.
-fn not_there(address: SocketAddr, held: &[String]) -> String {
-    let holders = sockets::holders_of(&[address]).into_iter().flatten();
-    let others: Vec<String> = holders.map(|holder| format!("pid {} ({})", holder.pid, holder.comm)).collect();
+fn not_there(address: SocketAddr, working: &[Rc<Process>], held: &[String]) -> String {
+    let others = others_at(address, working);
     match (others.is_empty(), held.is_empty()) {
         (false, _) => format!("{address} is held by {}, not by the HAProxy that works", others.join(", ")),
         (true, false) => format!("nobody who works listens on {address}; {}", held.join("; ")),

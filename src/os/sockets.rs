@@ -70,6 +70,20 @@ impl Listener {
         }
     }
 
+    /// Whether it takes clients that `other` would have if it were not there: both have the same address, or it is bound to a part
+    /// of that, which goes before (inet_lookup_listener(), net/ipv4/inet_hashtables.c: who is bound to an address, to an interface,
+    /// or to IPv4 alone).
+    pub fn takes_from(&self, other: &Listener) -> bool {
+        let (Some(own), Some(others)) = (self.inet(), other.inet()) else { return false };
+        let same_link = other.interface == 0 || self.interface == other.interface;
+        let part = match own.ip() {
+            // It is for IPv4 too, where a socket of IPv4's own goes before.
+            IpAddr::V6(own) if own.is_unspecified() => others.is_ipv6() && others.ip().is_unspecified(),
+            _ => covers(others, other.v6only, own),
+        };
+        same_link && part
+    }
+
     /// Whether it takes what comes for this address: its own, or a wildcard's.
     pub fn takes(&self, wanted: SocketAddr) -> bool {
         match self.address {
