@@ -13,7 +13,7 @@ mod words;
 
 pub(super) use deploying::{CareArgs, DeployArgs, DeployWork, RollbackArgs};
 pub(super) use groups::{Past, Place, State, Target, Turn, Voice};
-pub(super) use words::{duration, probe};
+pub(super) use words::{duration, probe, seconds};
 
 use crate::core::exit;
 use crate::core::plan::Way;
@@ -469,7 +469,7 @@ pub struct PairArgs {
     #[arg(long, value_name = "1-254", value_parser = clap::value_parser!(u8).range(1..=254))]
     pub priority: Option<u8>,
     /// The time between two advertisements; without three of them the other host takes over [default: 500ms]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
     pub advert_int: Option<Duration>,
 }
 

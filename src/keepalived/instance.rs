@@ -44,6 +44,8 @@ pub struct Instance {
     pub authentication: Option<Place>,
     /// The virtual addresses, with those that are excluded from the advertisements.
     pub addresses: Vec<Said<IpAddr>>,
+    /// Those of `virtual_ipaddress` that are of another family than its first.
+    pub of_another_family: Vec<Said<IpAddr>>,
     /// `track_script`.
     pub scripts: Vec<Tracked>,
     /// `track_process`.
@@ -117,6 +119,7 @@ impl Instance {
             nopreempt: None,
             authentication: None,
             addresses: Vec::new(),
+            of_another_family: Vec::new(),
             scripts: Vec::new(),
             processes: Vec::new(),
             hooks: Vec::new(),
@@ -140,11 +143,18 @@ impl Instance {
     }
 
     fn addresses(&mut self, line: &Statement, unclear: &mut Vec<Unclear>) {
+        let mut first = None;
         for one in &line.block {
             let word = one.keyword();
             let host = word.split_once('/').map_or(word, |(host, _)| host);
-            match host.parse() {
-                Ok(address) => self.addresses.push(Said::at(one, address)),
+            match host.parse::<IpAddr>() {
+                Ok(address) => {
+                    let first = *first.get_or_insert(address.is_ipv4());
+                    if line.keyword() == "virtual_ipaddress" && first != address.is_ipv4() {
+                        self.of_another_family.push(Said::at(one, address));
+                    }
+                    self.addresses.push(Said::at(one, address));
+                }
                 // A definition has been told already.
                 Err(_) if !one.is_known() => {}
                 Err(_) => unclear.push(Unclear { place: one.place.clone(), why: Why::Address }),

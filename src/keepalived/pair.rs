@@ -242,6 +242,11 @@ impl Host {
         if let Some((own, _)) = name.split_once(':') {
             return Err(format!("{}: it is the label of an address; write {own}", bad()));
         }
+        if name == "lo" {
+            return Err(
+                "lo: VRRP is not spoken there; name the interface that leads to the other host".to_owned()
+            );
+        }
         if is_plain(name) { Ok(()) } else { Err(bad()) }
     }
 }
@@ -358,6 +363,7 @@ mod tests {
             (Host { interface: String::new(), ..host() }, "no name of an interface"),
             (Host { interface: "..".to_owned(), ..host() }, "no name of an interface"),
             (Host { interface: "eth0@if3".to_owned(), ..host() }, "write eth0"),
+            (Host { interface: "lo".to_owned(), ..host() }, "leads to the other host"),
             (Host { interface: "@low".to_owned(), ..host() }, "before the `@`"),
             (Host { interface: "eth0:1".to_owned(), ..host() }, "the label of an address; write eth0"),
             (with(&["255.255.255.255/32"]), "that could move"),

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 use crate::driver::request::Probe;
 
+/// The same, and `0.5`, as keepalived has it: seconds.
+pub(in crate::cli) fn seconds(text: &str) -> Result<Duration, String> {
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    duration(&if plain { format!("{text}s") } else { text.to_owned() })
+}
+
 /// Reads `1m30s`, `200ms`, `0s`.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
@@ -62,6 +68,9 @@ mod tests {
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         assert!(duration("5").is_err());
         assert!(duration("-1s").is_err());
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("200ms"), Ok(Duration::from_millis(200)));
+        assert!(seconds("-1").is_err() && seconds("").is_err() && seconds("1.2.3").is_err());
     }
 
     #[test]

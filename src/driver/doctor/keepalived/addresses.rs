@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Diagnosis, Level, Patient, Sight, at, finding};
 use crate::haproxy::config::{AddressKind, Bind};
+use crate::keepalived::instance::Instance;
 use crate::os::{host, sysctl};
 
 /// The file with the sysctls that a pair needs.
@@ -14,7 +15,8 @@ pub(super) fn findings(sight: &Sight, patient: &Patient<'_>) -> Vec<Diagnosis> {
     if sight.config.global.net_namespace.is_some() {
         return Vec::new();
     }
-    let mut findings = nonlocal(sight, patient);
+    let mut findings = other_family(sight);
+    findings.extend(nonlocal(sight, patient));
     findings.extend(unbound(sight, patient));
     findings
 }
@@ -29,6 +31,19 @@ fn bound<'a>(patient: &'a Patient<'_>) -> impl Iterator<Item = (&'a Bind, IpAddr
             _ => None,
         })
     })
+}
+
+/// An instance advertises addresses of one family, that of its first.
+pub(super) fn other_family(sight: &Sight) -> Vec<Diagnosis> {
+    let of_instance = |instance: &Instance| {
+        let stray = instance.of_another_family.first()?;
+        let what =
+            format!("{}: {} is of another family than the address before it", instance.name, stray.value);
+        let why = "keepalived drops it with a line in its log: no host ever gets it";
+        let mend = "virtual_ipaddress_excluded, which is put on and taken off together with the others";
+        Some(at(finding(Level::Error, "address-dropped", what, why), &stray.place).mend(mend))
+    };
+    sight.config.instances.iter().filter_map(of_instance).collect()
 }
 
 /// Addresses that come and go can be bound only with the sysctl of their family.

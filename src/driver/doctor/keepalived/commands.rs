@@ -15,7 +15,10 @@ pub(super) fn findings(sight: &Sight) -> Vec<Diagnosis> {
     for named in sight.named.iter().filter(|named| !named.script.opens_a_file()) {
         match unquoted(named).or_else(|| unknown_user(named)) {
             Some(found) => findings.push(found),
-            None => findings.extend(of_path(sight, named, &default)),
+            None => {
+                findings.extend(of_path(sight, named, &default));
+                findings.extend(without_rights(named, &default));
+            }
         }
     }
     findings
@@ -120,6 +123,23 @@ fn unknown_user(named: &Named) -> Option<Diagnosis> {
     let what = format!("{}: there is no user {name}", named.described());
     let found = at(finding(level(named), "script-user", what, named.when_dropped()), &named.script.place);
     Some(found.mend("name a user that there is"))
+}
+
+/// A hook that starts or reloads HAProxy needs the rights for that.
+fn without_rights(named: &Named, default: &Default) -> Option<Diagnosis> {
+    let (uid, who) = match (&named.user, default) {
+        (User::Own(name), _) => (user(name)?, name.clone()),
+        (User::Default, Default::User(uid)) => (*uid, "script_user".to_owned()),
+        (User::Default, _) => return None,
+    };
+    let program = Path::new(named.script.program()).file_name()?.to_str()?;
+    if uid == 0 || named.check.is_some() || !["hareload", "haproxy"].contains(&program) {
+        return None;
+    }
+    let what = format!("{} is run by a user who is not root ({who})", named.described());
+    let why = "who is not root can't take over a HAProxy that root has started, nor write its pidfile: the hook fails";
+    let mend = format!("{} \"{}\" root", named.keyword, named.script.args.join(" "));
+    Some(at(finding(Level::Error, "hook-user", what, why), &named.script.place).mend(mend))
 }
 
 fn of_path(sight: &Sight, named: &Named, default: &Default) -> Vec<Diagnosis> {

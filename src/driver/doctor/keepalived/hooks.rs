@@ -4,7 +4,27 @@ use super::{Diagnosis, Level, Named, Sight, at, finding};
 use crate::keepalived::deed::Deed;
 
 pub(super) fn findings(sight: &Sight) -> Vec<Diagnosis> {
-    sight.named.iter().filter(|named| named.check.is_none()).flat_map(of_hook).collect()
+    let hooks = || sight.named.iter().filter(|named| named.check.is_none());
+    let mut findings: Vec<Diagnosis> = hooks().flat_map(of_hook).collect();
+    findings.extend(hooks().find_map(|hook| stops_a_backup(sight, hook)));
+    findings
+}
+
+/// A backup whose HAProxy is stopped, and whose check wants it to serve, never becomes the master: not where both are so.
+fn stops_a_backup(sight: &Sight, hook: &Named) -> Option<Diagnosis> {
+    let words: Vec<&str> = hook.script.args.iter().flat_map(|word| word.split_whitespace()).collect();
+    let stops =
+        words.windows(2).any(|two| two == ["--on-backup", "stop"]) || words.contains(&"--on-backup=stop");
+    let wants = |named: &&Named| named.check.is_some() && named.does(Deed::AsksHareload);
+    let check = sight.named.iter().find(wants).filter(|_| stops)?.check.as_deref()?;
+    let what = format!(
+        "{} stops HAProxy on a backup, and the check `{check}` wants it to serve there",
+        hook.described()
+    );
+    let why =
+        "a host whose check fails does not become master: where both hosts are so, nobody serves in the end";
+    let mend = "leave out --on-backup stop: a HAProxy that serves nobody on a backup harms nobody";
+    Some(at(finding(Level::Error, "backup-stops", what, why), &hook.script.place).mend(mend))
 }
 
 fn of_hook(named: &Named) -> Vec<Diagnosis> {

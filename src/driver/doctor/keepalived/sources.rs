@@ -41,11 +41,18 @@ pub(super) enum Unread {
     NoFile(PathBuf, &'static str),
     /// It is included by itself, here.
     Itself(PathBuf, PathBuf),
+    /// There is none, and this includes it.
+    Missing(PathBuf, PathBuf),
     /// There is more than is read, of this.
     TooMuch(PathBuf, &'static str),
 }
 
 impl Unread {
+    /// Whether it is said of this path already that it is no file.
+    fn is_about(&self, path: &Path) -> bool {
+        matches!(self, Unread::NoFile(known, _) if known == path)
+    }
+
     pub(super) fn finding(&self) -> Diagnosis {
         let why = "what stands in it was not looked at";
         match self {
@@ -72,7 +79,14 @@ impl Unread {
                 };
                 let why =
                     "its second time was not looked at; keepalived itself goes on until it can open no more";
-                finding(Level::Warning, "keepalived-unread", what, why).mend("remove that include")
+                finding(Level::Error, "keepalived-unread", what, why).mend("remove that include")
+            }
+            Unread::Missing(path, from) => {
+                let what =
+                    format!("{} includes {}, and there is no such file", from.display(), path.display());
+                let why = "keepalived goes on without it, with a line in its log: what should stand in it is missing";
+                finding(Level::Warning, "keepalived-unread", what, why)
+                    .mend("correct the path, or remove that include")
             }
             Unread::TooMuch(path, most) => {
                 let what =
@@ -155,6 +169,7 @@ impl Sources {
     fn not_read(&mut self, unread: Unread) {
         let known = self.unread.iter().any(|known| match (known, &unread) {
             (Unread::Itself(known, _), Unread::Itself(path, _))
+            | (Unread::Missing(known, _), Unread::Missing(path, _))
             | (Unread::NoFile(known, _), Unread::NoFile(path, _)) => known == path,
             (Unread::TooMuch(_, known), Unread::TooMuch(_, most)) => known == most,
             _ => false,
@@ -169,8 +184,14 @@ impl Sources {
         let directory = from.parent().unwrap_or(Path::new("/"));
         let mut texts = Vec::new();
         for pattern in pattern::alternatives(include.pattern) {
-            let mut paths = self.matching(&directory.join(pattern));
+            let pattern = directory.join(pattern);
+            let mut paths = self.matching(&pattern);
             paths.sort();
+            // A directory that is empty yet is nothing strange.
+            let is_wild = pattern::is_wild(&pattern.to_string_lossy());
+            if paths.is_empty() && !is_wild && !self.unread.iter().any(|known| known.is_about(&pattern)) {
+                self.not_read(Unread::Missing(pattern, from.to_owned()));
+            }
             for path in paths {
                 if self.is_above(&path, from) {
                     self.not_read(Unread::Itself(path, from.to_owned()));
@@ -295,10 +316,11 @@ mod tests {
             "zero is a device",
             "s.conf is a socket",
             "k includes itself",
+            "gone, and there is no such file",
         ]) {
             assert!(told.contains(what), "{told}: {what}");
         }
-        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(told.len(), 5, "{told:?}");
         drop(socket);
     }
 
@@ -320,7 +342,11 @@ mod tests {
         let (config, unread) = read(&Daemon { pid: None, config: at("k"), config_id: None });
         let names: Vec<&str> = config.instances.iter().map(|instance| instance.name.as_str()).collect();
         assert_eq!(names, ["d", "one", "two", "x", "e"]);
-        let passed_over = [Unread::Executable(at("y.conf")), Unread::NoFile(at("a"), DIRECTORY)];
+        let passed_over = [
+            Unread::Executable(at("y.conf")),
+            Unread::Missing(at("no"), at("k")),
+            Unread::NoFile(at("a"), DIRECTORY),
+        ];
         assert_eq!(said(&unread), said(&passed_over));
         let (_, unread) = read(&Daemon { pid: None, config: at("gone"), config_id: None });
         assert!(matches!(&unread[..], [Unread::Failed(FileError::Missing { .. })]), "{unread:?}");

@@ -169,6 +169,48 @@ fn hooks_are_told_by_what_they_do() {
 }
 
 #[test]
+fn a_hook_has_to_be_run_by_root() {
+    let said = |line: &str| {
+        let text = format!("global_defs {{\nscript_user root\n}}\nvrrp_instance web {{\n{line}\n}}\n");
+        let found = commands::findings(&sight(OLD, &text)).into_iter();
+        found.filter(|found| found.finding.code == "hook-user").count()
+    };
+    assert_eq!(said("notify_master \"/usr/sbin/hareload notify\""), 0);
+    assert_eq!(said("notify_master \"/usr/sbin/hareload notify\" nobody"), 1);
+    assert_eq!(said("notify_master \"/usr/bin/logger x\" nobody"), 0);
+}
+
+#[test]
+fn a_backup_that_is_stopped_never_passes_its_check() {
+    let said = |hook: &str, check: &str| {
+        let text = format!(
+            "vrrp_script c {{\nscript \"{check}\"\n}}\nvrrp_instance web {{\nnotify \"{hook}\"\ntrack_script {{\nc\n}}\n}}\n"
+        );
+        short(hooks::findings(&sight(NEW, &text)))
+    };
+    let (notify, healthy) = ("/usr/sbin/hareload notify", "/usr/sbin/hareload healthy");
+    let stops = format!("{notify} --on-backup stop");
+    assert_eq!(said(&stops, healthy), [(Level::Error, "backup-stops", 5)]);
+    assert_eq!(said(&stops, "/bin/true"), []);
+    assert_eq!(said(&format!("{notify} --on-backup leave"), healthy), []);
+}
+
+#[test]
+fn what_keepalived_does_not_take_is_told() {
+    let said = |line: &str| {
+        let sight = sight(NEW, &format!("vrrp_instance web {{\nversion 3\n{line}\n}}\n"));
+        let addresses = addresses::other_family(&sight);
+        short(times::findings(&sight).into_iter().chain(addresses).collect())
+    };
+    assert_eq!(said("advert_int 0.004"), [(Level::Warning, "advert-ignored", 3)]);
+    assert_eq!(said("advert_int 0.01"), []);
+    let both = "virtual_ipaddress {\n192.0.2.1\n2001:db8::1\n}";
+    assert_eq!(said(&format!("advert_int 0.5\n{both}")), [(Level::Error, "address-dropped", 6)]);
+    let apart = "virtual_ipaddress {\n192.0.2.1\n}\nvirtual_ipaddress_excluded {\n2001:db8::1\n}";
+    assert_eq!(said(&format!("advert_int 0.5\n{apart}")), []);
+}
+
+#[test]
 fn a_unit_is_judged_by_what_runs_in_it() {
     use crate::os::systemd::Unit;
     let of = |kill_mode: &str| Unit {

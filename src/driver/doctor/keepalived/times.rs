@@ -21,12 +21,26 @@ pub(super) fn findings(sight: &Sight) -> Vec<Diagnosis> {
     for instance in &sight.config.instances {
         findings.extend(crash(sight, instance));
         findings.extend(rounded(sight, instance));
+        findings.extend(ignored(instance));
     }
     for check in &sight.config.checks {
         findings.extend(fractions(sight, check));
         findings.extend(slow_check(sight, check));
     }
     findings
+}
+
+/// keepalived takes nothing shorter than a hundredth of a second, nor longer than 255 s (vrrp_parser.c, vrrp_adv_handler).
+fn ignored(instance: &Instance) -> Option<Diagnosis> {
+    const SHORTEST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(255);
+    let advert = instance.advert.as_ref()?;
+    if (SHORTEST..=LONGEST).contains(&advert.value.duration) {
+        return None;
+    }
+    let what = format!("{}: advert_int {} is outside of 0.01 to 255", instance.name, advert.value.text);
+    let why = "keepalived passes over it with a line in its log, and advertises every second";
+    Some(at(finding(Level::Warning, "advert-ignored", what, why), &advert.place).mend("advert_int 0.5"))
 }
 
 fn seconds(duration: Duration) -> String {
