@@ -48,8 +48,9 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 24] = [
+const OF_HARELOAD: [(&str, Test); 27] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
+    ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
     ("plain::keeps_only_so_many", plain::keeps_only_so_many),
     ("plain::shows_drift", plain::shows_drift),
@@ -58,6 +59,8 @@ const OF_HARELOAD: [(&str, Test); 24] = [
     ("candidates::with_relative_paths", candidates::with_relative_paths),
     ("candidates::keep_owner_and_mode", candidates::keep_owner_and_mode),
     ("probation::without_a_way_back", probation::without_a_way_back),
+    ("probation::on_a_disk_that_fills_up", probation::on_a_disk_that_fills_up),
+    ("probation::of_a_new_backend_that_is_down", probation::of_a_new_backend_that_is_down),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),
     ("rollback::not_over_a_lost_record", rollback::not_over_a_lost_record),

@@ -11,7 +11,7 @@ mod statistics;
 
 use super::alerts::sanitise;
 pub use errors::Errors;
-pub use health::{BackendHealth, Health, Worse, compare, suspects};
+pub use health::{BackendHealth, Health, Worse, compare, new_and_down, suspects};
 pub use info::Info;
 pub use states::{NO_STATES, SHOW_STATES, ServerStates};
 pub use statistics::{Kind, SHOW_BACKENDS, SHOW_SERVERS, SHOW_TRAFFIC, StatRow, Statistics, Traffic};

@@ -20,8 +20,9 @@ mod installing;
 mod kept;
 
 pub use installing::{
-    Attributes, Prepared, ReadingError, is_mount_point, lock_of, make_directory_like_above,
-    make_private_directories, prepare, read_unchanged, sync_all_beside, sync_directory, take_away,
+    Attributes, Prepared, ReadingError, by_second_name, give_second_name, is_mount_point, lock_of,
+    make_directory_like_above, make_private_directories, prepare, read_unchanged, sync_all_beside,
+    sync_directory, take_away, take_second_name,
 };
 pub use kept::{Kept, forget, forget_all_beside, forget_half_bound, keep_beside, put_back};
 

@@ -10,6 +10,7 @@ use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::process;
 use hareload_testkit::waiting::until;
 
 use crate::DEADLINE;
@@ -132,4 +133,47 @@ pub(crate) fn without_a_way_back(haproxy: &Haproxy) -> Result<()> {
     ensure!(told["exit_code"] == 154, "{told}");
     site.expect_matching("g2")?;
     load.stop()?.expect_lossless().map(drop)
+}
+
+/// It is passed, since nothing is known of how that was before; but it is told.
+pub(crate) fn of_a_new_backend_that_is_down(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let closed = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let backend = format!("backend later\n    server one {closed} check inter 50ms fall 1");
+    let candidate = site.candidate(&Config::plain("g2").append(&backend))?;
+    let told = run(&site.deploy(&candidate).args(["--probation", "2s"]), 0)?;
+    ensure!(told["notes"].to_string().contains("no server is up in what is new: backend later"), "{told}");
+    site.expect_matching("g2")
+}
+
+/// There is no room left to write what was in place before: it comes back all the same.
+pub(crate) fn on_a_disk_that_fills_up(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let place = site.stage.instance.dir().join("own-small");
+    std::fs::create_dir(&place)?;
+    let (config, saved, flag) =
+        (place.join("haproxy.cfg"), site.checkout("saved.cfg"), site.checkout("flag"));
+    std::fs::write(&saved, site.text(&Config::plain("g1"))?)?;
+    let (place, full, flag) = (place.display(), place.join("full"), flag.display());
+    // The proof passes; in the probation nothing can be written any more.
+    let probe = format!(
+        "exec:test -e {flag} || {{ touch {flag}; exit 0; }}; cat /dev/zero > {0} 2> /dev/null; exit 1",
+        full.display()
+    );
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let deploy =
+        site.deploy(&candidate).option("-f", &config).args(["--probation", "20s", "--probe", &probe]);
+    let mut wrapper = Command::new("unshare");
+    let script = format!(
+        "mount -t tmpfs -o size=64k none {place} && cp {0} {1} && \"$@\"; \
+         code=$?; test -s {2} && cmp {0} {1} || exit 99; ls -A {place}; exit $code",
+        saved.display(),
+        config.display(),
+        full.display()
+    );
+    wrapper.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let told = process::run(deploy.within(wrapper), DEADLINE)?;
+    ensure!(told.code == 150 && told.stdout.contains("\"undone\""), "{told:?}");
+    ensure!(told.stdout.trim_end().ends_with("}\nfull\nhaproxy.cfg"), "something is left: {told:?}");
+    site.stage.expect_serving("g1")
 }

@@ -1,5 +1,6 @@
 //! The deed: what is in place is remembered, the candidate is put in place and handed over to, watched, and done; or undone.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -17,7 +18,7 @@ use crate::os::process::{self, Identity, Process};
 use crate::os::signals::Interrupts;
 
 use super::examining::{self, Examined, Rehearsing};
-use super::kept::{ASIDE, Contents, Part, State, Store};
+use super::kept::{Contents, Part, State, Store};
 use super::leading_back::{AGAIN, not_put_back, why};
 use super::place::{self, Content};
 use super::probation::{Before, End, Watched};
@@ -67,7 +68,10 @@ impl Conducting<'_> {
         let mut transaction = self.remember(&store, &opened, deployment)?;
         let history_dir = &self.held.request.history_dir;
         let internal = |why: String| Refused::new(Refusal::Internal, why);
-        let begun = transaction.write(history_dir).and_then(|()| opened.plan.install());
+        let begun = transaction.write(history_dir).and_then(|()| {
+            opened.plan.reserve_the_way_back();
+            opened.plan.install()
+        });
         if let Err(error) = begun {
             return match self.put_back(&store, &transaction, deployment, None) {
                 Ok(()) => Err(internal(format!("{error}; what was in place is as it was"))),
@@ -137,7 +141,7 @@ impl Conducting<'_> {
         };
         deployment.handover = Some(account);
         match turn {
-            Turn::Done => self.finish(&store, &opened, deployment),
+            Turn::Done => self.finish(&store, &opened, &transaction, deployment),
             Turn::Back { why } => {
                 self.undo(&store, transaction, why, deployment).await;
                 // One that came meanwhile was not to stop it.
@@ -283,13 +287,17 @@ impl Conducting<'_> {
             probes: self.held.request.probes.clone(),
             before,
             timeline: self.held.timeline.clone(),
+            unserved: RefCell::default(),
         };
         let began = self.held.timeline.now();
         let end = watched.watch(self.deploy.probation, interrupts).await;
         let took = self.held.timeline.now().saturating_sub(began);
         deployment.watched_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         match end {
-            End::Passed => Turn::Done,
+            End::Passed => {
+                deployment.notes.extend(watched.remark());
+                Turn::Done
+            }
             End::Failed(why) => Turn::Back { why: format!("it failed in its probation: {why}") },
             End::Interrupted(signal) => {
                 deployment.interrupted = Some(signal);
@@ -299,7 +307,7 @@ impl Conducting<'_> {
     }
 
     /// File and process match, and that is the end of it.
-    fn finish(&self, store: &Store, opened: &Opened, deployment: &mut Deployment) {
+    fn finish(&self, store: &Store, opened: &Opened, transaction: &Transaction, deployment: &mut Deployment) {
         deployment.fate = Fate::Deployed;
         let readings = readings_of(&opened.configs, &opened.old, self.held.request);
         deployment.hash_after = Some(readings.config.clone());
@@ -315,8 +323,7 @@ impl Conducting<'_> {
         if left_out > 0 {
             deployment.notes.push(format!("{left_out} files that it refers to are not kept for a rollback"));
         }
-        let ended = Transaction::end(&self.held.request.history_dir);
-        store.forget(ASIDE);
+        let ended = transaction.end(&self.held.request.history_dir, store);
         deployment
             .notes
             .extend(ended.err().map(|error| format!("that it is over can't be written down: {error}")));
@@ -338,12 +345,19 @@ impl Conducting<'_> {
             return Err(Fate::Stuck(not_put_back(why.unwrap_or("it could not be put in place"), &failed)));
         }
         deployment.hash_after.clone_from(&deployment.hash_before);
-        self.close(store, transaction.number, why, deployment);
+        self.close(store, transaction, why, deployment);
         Ok(())
     }
 
     /// It is over, and the candidate has failed.
-    fn close(&self, store: &Store, number: u64, why: Option<&str>, deployment: &mut Deployment) {
+    fn close(
+        &self,
+        store: &Store,
+        transaction: &Transaction,
+        why: Option<&str>,
+        deployment: &mut Deployment,
+    ) {
+        let number = transaction.number;
         match why {
             // It was good once, and may be again.
             _ if deployment.command == "rollback" => {}
@@ -357,8 +371,7 @@ impl Conducting<'_> {
                 deployment.kept = None;
             }
         }
-        let ended = Transaction::end(&self.held.request.history_dir);
-        store.forget(ASIDE);
+        let ended = transaction.end(&self.held.request.history_dir, store);
         deployment.notes.extend(ended.err().map(|error| error.to_string()));
         let but = [deployment.previous, Some(number)].into_iter().flatten().collect::<Vec<_>>();
         store.limit(self.deploy.keep, &but);
@@ -393,7 +406,7 @@ impl Conducting<'_> {
             deployment.notes.push(AGAIN.to_owned());
             return;
         }
-        self.close(store, transaction.number, Some(&why), deployment);
+        self.close(store, &transaction, Some(&why), deployment);
     }
 }
 

@@ -3,6 +3,7 @@
 //! It must live, answer at its admin socket, pass the probes, have backends no worse than the old one had, and fail no more
 //! requests. Asks HAProxy and the network; changes nothing. Called by [`super`].
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub(super) struct Watched {
     pub(super) probes: Vec<Probe>,
     pub(super) before: Before,
     pub(super) timeline: Timeline,
+    /// The backends without a server that is up, of which nothing is known to compare with.
+    pub(super) unserved: RefCell<Vec<String>>,
 }
 
 impl Watched {
@@ -107,6 +110,13 @@ impl Watched {
         futures_util::future::select_all(ends).await.0
     }
 
+    /// What is to be told of one that has passed.
+    pub(super) fn remark(&self) -> Option<String> {
+        let unserved = self.unserved.borrow();
+        let which = named(&unserved, ", ");
+        (!unserved.is_empty()).then(|| format!("no server is up in what is new: backend {which}"))
+    }
+
     async fn until_it_fails(&self, apart: Duration) -> String {
         let mut chances = CHANCES;
         loop {
@@ -138,12 +148,11 @@ impl Watched {
         let Some((health, errors)) = look(&mut session).await else {
             return Err(format!("it does not answer at {}", self.admin.display()));
         };
+        let unserved = runtime::new_and_down(&self.before.health, &health);
+        *self.unserved.borrow_mut() = unserved.map(str::to_owned).collect();
         let worse = runtime::compare(&self.before.health, &health);
         if !worse.is_empty() {
-            let more = worse.len().saturating_sub(NAMED);
-            let mut named: Vec<String> = worse.iter().take(NAMED).map(ToString::to_string).collect();
-            named.extend((more > 0).then(|| format!("and {more} more")));
-            return Err(named.join("; "));
+            return Err(named(&worse, "; "));
         }
         match (&errors, &self.before.errors) {
             (Some(now), Some(before)) if now.are_more_than(before) => {
@@ -152,6 +161,14 @@ impl Watched {
             _ => Ok(()),
         }
     }
+}
+
+/// The first of them, and how many more there are.
+fn named(all: &[impl ToString], between: &str) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let mut named: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    named.extend((more > 0).then(|| format!("and {more} more")));
+    named.join(between)
 }
 
 /// The health of all backends and what has failed, as one process sees it.

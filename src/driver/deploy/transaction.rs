@@ -114,9 +114,12 @@ impl Transaction {
         files::replace_with_mode(&path, &written::text(&path, SCHEMA, self)?, Durability::Synced, 0o600)
     }
 
-    /// It is over.
-    pub(super) fn end(history_dir: &Path) -> Result<(), FileError> {
-        files::take_away(&history_dir.join(NAME))
+    /// It is over: whatever it has left beside its files goes, and so does what is written down of it.
+    pub(super) fn end(&self, history_dir: &Path, store: &Store) -> Result<(), FileError> {
+        self.files.iter().for_each(|file| files::forget_half_written(&file.path));
+        let ended = files::take_away(&history_dir.join(NAME));
+        store.forget(ASIDE);
+        ended
     }
 
     /// Puts back what was there, as far as nobody else has changed it since; what could not be, in words.
@@ -145,14 +148,38 @@ impl Transaction {
     ) -> Vec<String> {
         let mut failed = Vec::new();
         for file in &self.files {
-            files::forget_half_written(&file.path);
             let (to, from) = sides(file);
+            if let Some(to) = to
+                && comes_back(&file.path, to, from.as_ref())
+            {
+                continue;
+            }
+            files::forget_half_written(&file.path);
             if let Err(why) = put(store, number, &file.path, to.as_ref(), from.as_ref()) {
                 failed.push(format!("{}: {why}", file.path.display()));
             }
         }
         failed
     }
+}
+
+/// Whether it could be put back by its second name: where no room is left, nothing has to be written then.
+fn comes_back(path: &Path, to: &KeptFile, from: Option<&KeptFile>) -> bool {
+    let Some(second) = files::by_second_name(path) else { return false };
+    let is = |path: &Path, kept: Option<&KeptFile>| {
+        let there = place::current(path).ok().flatten();
+        let digest = there.as_ref().map(|there| sha256(&there.bytes));
+        let attributes = there.map(|there| there.attributes);
+        (
+            digest.as_ref() == kept.map(|kept| &kept.digest),
+            attributes.as_ref() == kept.map(|kept| &kept.attributes),
+        )
+    };
+    if is(&second, Some(to)) != (true, true) || !is(path, from).0 {
+        return false;
+    }
+    let taken = files::take_second_name(path);
+    taken.and_then(|()| files::sync_directory(path.parent().unwrap_or(path))).is_ok()
 }
 
 /// Brings one file to what it is to be, if it is what it was, or is so already.
@@ -208,6 +235,14 @@ impl Plan {
                 after: kept(&change.target, &change.after),
             })
             .collect()
+    }
+
+    /// Sees to it that what is in place can come back where no room is left by then.
+    pub(super) fn reserve_the_way_back(&self) {
+        self.changes
+            .iter()
+            .filter(|change| change.before.is_some())
+            .for_each(|change| files::give_second_name(&change.target));
     }
 
     /// Puts all of it in place: everything is written before the first is renamed.
@@ -340,7 +375,7 @@ mod tests {
         assert_eq!(known.put_back(&scene.store), Vec::<String>::new());
         scene.expect_old();
         assert_eq!(known.put_back(&scene.store), Vec::<String>::new(), "it may be done twice");
-        Transaction::end(&history).unwrap();
+        known.end(&history, &scene.store).unwrap();
         assert!(!Transaction::is_unfinished(&history));
         assert!(Transaction::unfinished(&history).unwrap().is_none());
         fs::write(history.join(NAME), "{\"boot\":").unwrap();
@@ -348,6 +383,25 @@ mod tests {
         let lost = Transaction::lost(&history, &unread).to_string();
         assert!(lost.contains("deploy.json is cut off or garbled"), "{lost}");
         assert!(lost.contains("configurations/0)") && lost.ends_with("deploy.json away"), "{lost}");
+    }
+
+    #[test]
+    fn nothing_is_written_where_it_can_come_back() {
+        use std::os::unix::fs::MetadataExt as _;
+        let scene = scene();
+        let inode = || fs::metadata(scene.room.path().join("conf/a.cfg")).unwrap().ino();
+        let before = inode();
+        scene.plan.reserve_the_way_back();
+        scene.plan.install().unwrap();
+        assert_ne!(inode(), before);
+        // The copies are not needed.
+        scene.store.forget(ASIDE);
+        assert_eq!(scene.transaction.put_back(&scene.store), Vec::<String>::new());
+        scene.expect_old();
+        assert_eq!(inode(), before);
+        scene.plan.reserve_the_way_back();
+        scene.transaction.end(scene.room.path(), &scene.store).unwrap();
+        assert_eq!(fs::read_dir(scene.room.path().join("conf")).unwrap().count(), 2);
     }
 
     #[test]

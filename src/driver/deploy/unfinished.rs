@@ -16,7 +16,7 @@ use crate::driver::request::{Refused, Request};
 use crate::os::process::{Identity, Process};
 
 use super::conduct::complete;
-use super::kept::{ASIDE, State, Store};
+use super::kept::{State, Store};
 use super::leading_back::AGAIN;
 use super::readings_of;
 use super::transaction::{Stage, Transaction};
@@ -105,8 +105,7 @@ impl Held<'_> {
             let found = find::find(&self.request_of(&transaction), &self.records);
             account.serving = found.ok().and_then(|found| found.old().ok()).map(|old| old.named());
         }
-        let ended = Transaction::end(history_dir);
-        store.forget(ASIDE);
+        let ended = transaction.end(history_dir, &store);
         account.notes.extend(ended.err().map(|error| error.to_string()));
         Some(account)
     }
@@ -134,8 +133,7 @@ impl Held<'_> {
                 let _ = store.settle(transaction.number, State::Failed, Some(why));
             }
         }
-        let _ = Transaction::end(history_dir);
-        store.forget(ASIDE);
+        let _ = transaction.end(history_dir, &store);
     }
 
     fn request_of(&self, transaction: &Transaction) -> Request {

@@ -103,6 +103,16 @@ pub fn compare(old: &Health, new: &Health) -> Vec<Worse> {
         .collect()
 }
 
+/// The backends of the new one alone that have servers, and none of these up, unless somebody took all of them out.
+/// They are told: nobody knows how they were.
+pub fn new_and_down<'a>(old: &'a Health, new: &'a Health) -> impl Iterator<Item = &'a str> {
+    let down = |backend: &BackendHealth| {
+        !backend.up && backend.servers_up == 0 && backend.servers_total > backend.servers_out
+    };
+    let new = new.iter().filter(move |(name, backend)| !old.0.contains_key(*name) && down(backend));
+    new.map(|(name, _)| name)
+}
+
 impl fmt::Display for Worse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { backend, old, new } = self;
@@ -182,6 +192,11 @@ mod tests {
         assert_eq!(compare(&servers(3, 3, 0), &servers(1, 1, 0)), [], "the configuration has fewer");
         assert_eq!(compare(&servers(1, 1, 0), &Health::default()), [], "the configuration has it no more");
         assert_eq!(compare(&servers(1, 3, 0), &servers(2, 3, 0)), [], "better");
+        let none = Health::default();
+        let down = |new: &Health| new_and_down(&none, new).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(down(&servers(0, 2, 1)), ["app"]);
+        assert!(down(&servers(0, 2, 2)).is_empty() && down(&servers(1, 2, 0)).is_empty());
+        assert_eq!(new_and_down(&servers(2, 2, 0), &servers(0, 2, 0)).count(), 0, "it is no new one");
         let worse = compare(&servers(2, 2, 0), &servers(0, 2, 0));
         assert_eq!(worse[0].to_string(), "backend app: 0 of 2 servers up, the old one has 2");
         let worse = compare(&servers(3, 4, 0), &servers(2, 4, 1));

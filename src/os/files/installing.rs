@@ -23,6 +23,9 @@ const LONGEST_EXTENDED: usize = 64 << 10;
 /// Extended attributes that say something of the content, and are made anew: of IMA and EVM, and of overlayfs.
 const OF_THE_CONTENT: [&str; 3] = ["security.ima", "security.evm", "trusted."];
 
+/// How the second name of a file ends: like those that tempfile gives.
+const SECOND: &str = "before";
+
 /// What is kept of a file when its content is replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
@@ -148,6 +151,34 @@ impl Prepared {
         let target = self.target;
         self.temporary.persist(&target).map(drop).map_err(|error| FileError::of(&target, error.error))
     }
+}
+
+/// The second name of a file while another one is in its place. It is removed with what is half-written.
+fn second_name(target: &Path) -> PathBuf {
+    let mut name = half_written(target);
+    name.push(SECOND);
+    parent_of(target).join(name)
+}
+
+/// Gives a file that is about to be replaced a second name beside it, by which it can come back where there is no room left to
+/// write it anew. Not everywhere: a file system may have no links, or one more is not allowed.
+pub fn give_second_name(target: &Path) {
+    let second = second_name(target);
+    let _ = fs::remove_file(&second);
+    let _ = fs::hard_link(target, &second);
+}
+
+/// The file that had this name before, if it has a second one.
+pub fn by_second_name(target: &Path) -> Option<PathBuf> {
+    Some(second_name(target)).filter(|second| second.is_file())
+}
+
+/// Gives it its name back, in the place of what is there. The directory is for the caller to sync.
+///
+/// # Errors
+/// [`FileError`] if the kernel refuses; nothing has changed then.
+pub fn take_second_name(target: &Path) -> Result<(), FileError> {
+    fs::rename(second_name(target), target).map_err(|error| FileError::of(target, error))
 }
 
 /// Makes a directory that nobody else may look into, and those that lead to it.
@@ -289,6 +320,24 @@ mod tests {
         take_away(&path).unwrap();
         take_away(&path).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_comes_back_by_its_second_name() {
+        let (directory, path) = room();
+        fs::write(&path, "old").unwrap();
+        give_second_name(&path);
+        give_second_name(&path);
+        let attributes = Attributes::of(&path).unwrap();
+        prepare(&path, b"new", &attributes, Durability::Synced).unwrap().put().unwrap();
+        assert_eq!(fs::read(by_second_name(&path).unwrap()).unwrap(), b"old");
+        take_second_name(&path).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), by_second_name(&path)), (b"old".to_vec(), None));
+        give_second_name(&path);
+        super::super::forget_half_written(&path);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        give_second_name(&directory.path().join("none"));
+        assert!(take_second_name(&path).is_err());
     }
 
     #[test]
