@@ -5,6 +5,7 @@
 //! may), `examining` (the check, in a rehearsal), [`kept`] (what can be gone back to), `transaction` (what is written down),
 //! `conduct` (the deed), `probation`, `unfinished` (after a crash).
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use crate::core::deployment::{Deployment, Fate, SCHEMA};
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
 use crate::os::process::Process;
+use crate::haproxy::argv::CommandLine;
 use crate::os::state::StateDir;
 use crate::os::{clock, files};
 
@@ -260,9 +262,14 @@ impl Deploying<'_> {
             ));
             return Ok(());
         }
-        if self.deploy.if_changed && self.is_unchanged(&opened) {
-            deployment.fate = Fate::Unchanged;
-            return Ok(());
+        if self.deploy.if_changed {
+            match self.change(&opened) {
+                None => {
+                    deployment.fate = Fate::Unchanged;
+                    return Ok(());
+                }
+                Some(what) => self.held.timeline.note("hareload", format!("not left as it is: {what}")),
+            }
         }
         let request = Request { configs: opened.configs.clone(), ..self.held.request.clone() };
         let rehearsing = Rehearsing::start(&request, &opened.plan, opened.old.start_directory().as_deref());
@@ -399,12 +406,44 @@ impl Deploying<'_> {
         kept.iter().any(|one| one.state == State::Found && one.at >= at && one.changes().is_empty())
     }
 
-    /// Whether nothing differs: neither the candidate from what is in place, nor that from what the one that serves has read.
-    fn is_unchanged(&self, opened: &Opened) -> bool {
-        let read = opened.old.number.and_then(|number| self.held.records.readings(number));
-        opened.plan.is_empty()
-            && opened.recovered.is_none()
-            && read.is_some_and(|read| read.left_out == 0 && read.changes().is_empty())
+    /// What differs, or may: of the candidate from what is in place, of that from what the one that serves has read, or of what
+    /// it would be started with.
+    fn change(&self, opened: &Opened) -> Option<String> {
+        let old = &opened.old;
+        if !opened.plan.is_empty() {
+            return Some("the candidate is not what is in place".to_owned());
+        }
+        if opened.recovered.is_some() {
+            return Some("something was interrupted".to_owned());
+        }
+        let Some(read) = old.number.and_then(|number| self.held.records.readings(number)) else {
+            return Some("what the one that serves has read is not known".to_owned());
+        };
+        read.may_differ(&opened.readings).or_else(|| self.other_start(old))
+    }
+
+    /// What another one would be started with that the one that serves was not.
+    fn other_start(&self, old: &Old) -> Option<String> {
+        let request = self.held.request;
+        let process = old.processes.first()?;
+        let words = self.held.records.words_of(process).unwrap_or_default();
+        let had = CommandLine::parse(&words).map(|line| line.kept).unwrap_or_default();
+        let same = match &request.options {
+            Some(options) => had.iter().eq(options.iter().chain(&request.extra)),
+            None => had.ends_with(&request.extra),
+        };
+        if !same {
+            return Some("HAProxy is given other options".to_owned());
+        }
+        let environment = process.environment().unwrap_or_default();
+        let has = |variable: &(OsString, OsString)| environment.contains(variable);
+        if let Some((name, _)) = request.exported.iter().find(|variable| !has(variable)) {
+            return Some(format!("the variable {} has another value", name.display()));
+        }
+        let runs = process.identity();
+        let asked = request.haproxy.as_ref().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
+        let other = runs.deleted || asked.is_some_and(|asked| asked != runs.exe);
+        other.then(|| format!("{} was replaced, or another HAProxy is asked for", runs.exe.display()))
     }
 
     fn described(&self, change: &place::Change, configs: &[PathBuf]) -> crate::core::deployment::Changed {

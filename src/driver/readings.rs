@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::haproxy::config::{Config, Content, Environment};
+use crate::haproxy::lua;
 use crate::os::files;
 
 use super::texts::{self, Texts};
@@ -45,6 +46,9 @@ pub struct Readings {
     pub files: Vec<Reading>,
     /// How many files there are beyond those.
     pub left_out: usize,
+    /// Why there may be more, which only HAProxy knows.
+    #[serde(default)]
+    pub unclear: Option<String>,
 }
 
 /// One file or directory.
@@ -66,6 +70,10 @@ pub struct Reading {
 pub enum Kind {
     /// The content of a file.
     File,
+    /// That of a file of the host's, which others write: a deploy does not put it back.
+    Host,
+    /// That of a file that is mentioned, and may be read.
+    Mentioned,
     /// The names of the configuration files in a directory.
     Configs,
     /// The names of all files in a directory.
@@ -135,12 +143,18 @@ impl Readings {
         }
         let parsed = texts.config_in(environment);
         let mut certificates = 0;
+        taking.unclear = parsed.files.unclear().map(|place| format!("{place} names a file by a variable"));
         for (path, content) in parsed.files.paths() {
             let path = seen(&path);
             match content {
-                Content::Other => taking.file(&path),
+                Content::Other => taking.file(&path, Kind::File),
+                Content::Host => taking.file(&path, Kind::Host),
+                // Known ones come first.
+                Content::Possible => {}
+                Content::Authorities => taking.authorities(&path),
+                Content::Lua => taking.script(&path, parsed.files.lua_paths(), &seen),
                 Content::CertificateList => {
-                    taking.file(&path);
+                    taking.file(&path, Kind::File);
                     let list = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
                     for line in String::from_utf8_lossy(&list).lines() {
                         let name = line.split([' ', '\t', '[', '#']).next().unwrap_or_default();
@@ -152,16 +166,37 @@ impl Readings {
                 Content::Certificate => taking.certificate(&path, &mut certificates),
             }
         }
+        let possible = parsed.files.paths().filter(|(_, content)| *content == Content::Possible);
+        for (path, _) in possible.filter(|(path, _)| path.is_file()) {
+            taking.file(&path, Kind::Mentioned);
+        }
         let (config, files) = (hexadecimal(whole), taking.readings);
-        (Readings { config, files, left_out: taking.left_out }, parsed)
+        (Readings { config, files, left_out: taking.left_out, unclear: taking.unclear }, parsed)
     }
 
-    /// What has changed since.
+    /// What has changed since, of what is certain to have been read.
     pub(super) fn changes(&self) -> Vec<Change> {
-        let changed = self.files.iter().filter_map(|reading| {
+        let certain = self.files.iter().filter(|reading| reading.kind != Kind::Mentioned);
+        let changed = certain.filter_map(|reading| {
             Some(Change { path: reading.path.display().to_string(), how: reading.change()? })
         });
         changed.collect()
+    }
+
+    /// Why one that is started now may read something else than the one that has read this; `None` if it does not. `now` is
+    /// what it would read.
+    pub(super) fn may_differ(&self, now: &Readings) -> Option<String> {
+        let all = |readings: &Readings| -> HashSet<PathBuf> {
+            readings.files.iter().map(|reading| reading.path.clone()).collect()
+        };
+        let change = self.files.iter().find_map(|reading| Some((&reading.path, reading.change()?)));
+        match (change, &self.unclear, self.left_out) {
+            (Some((path, how)), ..) => Some(format!("{}: {}", path.display(), how.told())),
+            (None, Some(why), _) => Some(why.clone()),
+            (None, None, 1..) => Some(format!("{} files are too many to look at", self.left_out)),
+            (None, None, 0) if all(self) != all(now) => Some("it names other files now".to_owned()),
+            (None, None, 0) => None,
+        }
     }
 }
 
@@ -184,12 +219,25 @@ impl Reading {
     }
 }
 
+impl How {
+    /// In words.
+    pub(super) fn told(self) -> &'static str {
+        match self {
+            How::Changed => "it has changed",
+            How::Gone => "it is gone",
+            How::Appeared => "it was not there",
+            How::Hidden => "it can't be looked at",
+        }
+    }
+}
+
 #[derive(Default)]
 struct Taking {
     readings: Vec<Reading>,
     seen: HashSet<PathBuf>,
     hashed: u64,
     left_out: usize,
+    unclear: Option<String>,
 }
 
 impl Taking {
@@ -213,7 +261,7 @@ impl Taking {
         }
     }
 
-    fn file(&mut self, path: &Path) {
+    fn file(&mut self, path: &Path, kind: Kind) {
         if !self.is_new(path) {
             return;
         }
@@ -221,9 +269,62 @@ impl Taking {
         let size = look.as_ref().map(|look| look.size).filter(|size| self.hashed + size <= MOST_HASHED);
         let digest = size.and_then(|size| {
             self.hashed += size;
-            digest(path, Kind::File)
+            digest(path, kind)
         });
-        self.readings.push(Reading { path: path.to_owned(), kind: Kind::File, look, digest });
+        self.readings.push(Reading { path: path.to_owned(), kind, look, digest });
+    }
+
+    /// A script, and what it reads besides.
+    fn script(&mut self, path: &Path, lua_paths: &[String], seen: &impl Fn(&Path) -> PathBuf) {
+        let mut scripts = vec![(path.to_owned(), Kind::File)];
+        while let Some((path, kind)) = scripts.pop() {
+            if self.seen.contains(&path) {
+                continue;
+            }
+            self.file(&path, kind);
+            let text = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
+            // A module that is a library.
+            if text.starts_with(b"\x7fELF") {
+                continue;
+            }
+            let asked = lua::read(&String::from_utf8_lossy(&text));
+            if let Some(line) = asked.unclear {
+                self.unclear
+                    .get_or_insert_with(|| format!("{}:{line} reads what only Lua knows", path.display()));
+            }
+            asked.files.iter().for_each(|named| self.file(&seen(Path::new(named)), Kind::File));
+            for module in &asked.modules {
+                let places = lua::places(module, lua_paths);
+                let found = places.iter().map(|place| seen(Path::new(place))).find(|place| place.is_file());
+                match found {
+                    // Another program's, by its place.
+                    Some(found) if found.starts_with("/usr") => scripts.push((found, Kind::Host)),
+                    Some(found) => scripts.push((found, Kind::File)),
+                    None => {
+                        let why = || {
+                            format!(
+                                "{} requires {module}, which is not where it is looked for",
+                                path.display()
+                            )
+                        };
+                        self.unclear.get_or_insert_with(why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Certificates of authorities: one file, or all of a directory.
+    fn authorities(&mut self, path: &Path) {
+        match path.is_dir() {
+            true => self.all_in(path),
+            false => self.file(path, Kind::File),
+        }
+    }
+
+    fn all_in(&mut self, path: &Path) {
+        self.directory(path, Kind::Directory);
+        names_in(path, Kind::Directory).iter().for_each(|name| self.file(&path.join(name), Kind::File));
     }
 
     fn directory(&mut self, path: &Path, kind: Kind) {
@@ -240,10 +341,9 @@ impl Taking {
 
     fn certificate(&mut self, path: &Path, count: &mut usize) {
         if path.is_dir() {
-            self.directory(path, Kind::Directory);
-            return names_in(path, Kind::Directory).iter().for_each(|name| self.file(&path.join(name)));
+            return self.all_in(path);
         }
-        self.file(path);
+        self.file(path, Kind::File);
         *count += 1;
         if *count > MOST_BESIDE {
             return;
@@ -253,7 +353,7 @@ impl Taking {
             beside.push(end);
             let beside = PathBuf::from(beside);
             if *count <= MOST_AWAITED || beside.exists() {
-                self.file(&beside);
+                self.file(&beside, Kind::File);
             }
         }
     }
@@ -279,7 +379,7 @@ fn look(path: &Path) -> io::Result<Option<Look>> {
 
 fn digest(path: &Path, kind: Kind) -> Option<String> {
     match kind {
-        Kind::File => {
+        Kind::File | Kind::Host | Kind::Mentioned => {
             let text = files::read_bounded(path, MOST_OF_ONE).ok()?;
             Some(hexadecimal(Sha256::new().chain_update(text)))
         }
@@ -354,6 +454,43 @@ mod tests {
         std::fs::write(certs.join("b.pem"), "b").unwrap();
         assert_eq!(readings.changes()[0].path, certs.display().to_string());
         assert_eq!(change_of(&readings).len(), 4);
+    }
+
+    #[test]
+    fn what_lua_reads_besides_is_watched() {
+        let room = tempfile::tempdir().unwrap();
+        let at = |name: &str| room.path().join(name);
+        let lua = format!("local m = require('mod')\ndofile('{}')\n", at("x.lua").display());
+        std::fs::write(at("l.lua"), lua).unwrap();
+        std::fs::write(at("mod.lua"), "return {}").unwrap();
+        std::fs::write(at("h.cfg"), "global\n lua-prepend-path lib/?.lua\n lua-load l.lua\n").unwrap();
+        let take = || Readings::take(&[PathBuf::from("h.cfg")], Some(room.path()), Environment::default()).0;
+        let readings = take();
+        let names: Vec<_> = readings.files.iter().map(|one| one.path.file_name().unwrap()).collect();
+        assert_eq!(names, ["h.cfg", "l.lua", "x.lua", "mod.lua"]);
+        assert_eq!(readings.may_differ(&take()), None);
+        std::fs::create_dir(at("lib")).unwrap();
+        std::fs::write(at("lib/mod.lua"), "return {}").unwrap();
+        assert_eq!(readings.may_differ(&take()).unwrap(), "it names other files now");
+        std::fs::write(at("mod.lua"), "return 1").unwrap();
+        assert!(readings.may_differ(&take()).unwrap().ends_with("mod.lua: it has changed"));
+        std::fs::write(at("l.lua"), "require(x)").unwrap();
+        assert!(take().may_differ(&take()).unwrap().ends_with("l.lua:1 reads what only Lua knows"));
+    }
+
+    #[test]
+    fn a_file_that_is_mentioned_may_be_read() {
+        let room = tempfile::tempdir().unwrap();
+        let script = room.path().join("check.sh");
+        std::fs::write(&script, "true").unwrap();
+        let text = format!("backend a\n external-check command {}\n", script.display());
+        let config = room.path().join("h.cfg");
+        std::fs::write(&config, text).unwrap();
+        let take = || Readings::take(std::slice::from_ref(&config), None, Environment::default()).0;
+        let readings = take();
+        std::fs::write(&script, "false").unwrap();
+        assert_eq!(readings.changes(), []);
+        assert!(readings.may_differ(&take()).unwrap().contains("check.sh"));
     }
 
     #[test]

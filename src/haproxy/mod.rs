@@ -14,6 +14,7 @@ pub mod defaults;
 pub mod environment;
 pub mod getsocks;
 pub mod handoff;
+pub mod lua;
 pub mod overlay;
 pub mod pidfile;
 pub mod runtime;

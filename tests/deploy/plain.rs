@@ -51,6 +51,39 @@ pub(crate) fn that_changes_nothing(haproxy: &Haproxy) -> Result<()> {
     site.expect_matching("g2")
 }
 
+/// What HAProxy is started with is a part of it too; and where nobody can tell, something may have changed.
+pub(crate) fn that_may_change_something(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let (script, module, defaults) = ("own.lua", "own-module.lua", "own-defaults");
+    let at = |name: &str| site.stage.instance.dir().join(name);
+    fs::write(at(module), "return {}\n")?;
+    fs::write(at(script), "local m = require(\"own-module\")\n")?;
+    fs::write(at(defaults), "export COLOUR=red\n")?;
+    let paths = format!("lua-prepend-path {}", at("?.lua").display());
+    let load = format!("lua-load {}", at(script).display());
+    let candidate = site.candidate(&Config::plain("g2").extra_global(&paths).extra_global(&load))?;
+    let deploy = |fate: &str, why: &str| {
+        let deploy = site.deploy(&candidate).arg("--if-changed").option("--defaults-file", at(defaults));
+        let told = run(&deploy, 0)?;
+        ensure!(told["fate"] == fate, "{why}: {told}");
+        Ok(())
+    };
+    deploy("deployed", "at first")?;
+    deploy("unchanged", "at second")?;
+    fs::write(at(module), "return { 1 }\n")?;
+    deploy("deployed", "a module of Lua")?;
+    fs::write(at(defaults), "export COLOUR=blue\n")?;
+    deploy("deployed", "a variable")?;
+    deploy("unchanged", "the same variable")?;
+    fs::write(at(defaults), "export COLOUR=blue\nEXTRAOPTS=\"-dr\"\n")?;
+    deploy("deployed", "an option")?;
+    deploy("unchanged", "the same option")?;
+    fs::write(at(script), "local name = \"own-module\"\nlocal m = require(name)\n")?;
+    deploy("deployed", "a script")?;
+    deploy("deployed", "a module that only Lua knows")?;
+    site.expect_matching("g2")
+}
+
 pub(crate) fn foretold(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;
     let secret = "stats auth admin:sesame";

@@ -1,32 +1,43 @@
 //! The files that a configuration names and HAProxy reads at its start: certificates, lists and maps, error pages, Lua.
 //!
-//! Pure; filled line by line by [`super::reader`], read by `status`, which tells whether one of them has changed since.
-//! What a word names is known by the keyword before it; what HAProxy writes, or reads later, is left out.
+//! Pure; filled line by line by [`super::reader`], read by `status`, which tells whether one of them has changed since, and by
+//! `deploy`, which keeps them. What a word names is known by the keyword before it; what HAProxy writes, or reads later, is
+//! left out. What looks like the path of a file, whatever the keyword, may be one.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::Place;
 use super::words::{Variable, Word, text};
 
 /// The keywords of a line that makes a connection, and what the file after each is looked up in.
-const OF_CONNECTIONS: [(&str, Base); 8] = [
+const OF_CONNECTIONS: [(&str, Base); 7] = [
     ("crt", Base::Certificates),
     ("crt-list", Base::None),
     ("ca-file", Base::Authorities),
     ("ca-verify-file", Base::Authorities),
+    ("ca-sign-file", Base::None),
     ("crl-file", Base::Authorities),
     ("tls-ticket-keys", Base::None),
-    ("key", Base::Keys),
-    ("ocsp", Base::Certificates),
 ];
 
-/// The lines on which those keywords stand: `load` is that of `crt-store` (3.0).
-const CONNECTIONS: [&str; 5] = ["bind", "server", "default-server", "server-template", "load"];
+/// The lines on which those keywords stand.
+const CONNECTIONS: [&str; 4] = ["bind", "server", "default-server", "server-template"];
+
+/// The keywords of `load` in a `crt-store` (3.0; src/ssl_ckch.c, ckch_conf_kws).
+const OF_STORES: [(&str, Base); 5] = [
+    ("crt", Base::Certificates),
+    ("key", Base::Keys),
+    ("ocsp", Base::Certificates),
+    ("issuer", Base::Certificates),
+    ("sctl", Base::Certificates),
+];
 
 /// The keywords of `global` that are followed by a file.
-const OF_GLOBAL: [&str; 6] = [
+const OF_GLOBAL: [&str; 7] = [
     "lua-load",
     "lua-load-per-thread",
+    "issuers-chain-path",
     "ssl-dh-param-file",
     "51degrees-data-file",
     "deviceatlas-json-file",
@@ -36,6 +47,34 @@ const OF_GLOBAL: [&str; 6] = [
 /// The lines that may answer with a file: `file`, `lf-file` and `errorfile`.
 const ANSWERS: [&str; 5] =
     ["http-request", "http-response", "http-after-response", "http-error", "monitor-uri"];
+
+/// What glibc asks for the servers of names, and HAProxy with `parse-resolv-conf`.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The lines that hold paths of what is no file that is read: sockets, directories, what is written; and those whose paths are
+/// those of requests.
+const UNREAD: [&str; 14] = [
+    "chroot",
+    "pidfile",
+    "log",
+    "stats",
+    "server-state-file",
+    "server-state-base",
+    "server-state-file-name",
+    "description",
+    "monitor-uri",
+    "redirect",
+    "errorloc",
+    "errorloc302",
+    "errorloc303",
+    "option",
+];
+
+/// The longest word that may be a path; linux/limits.h PATH_MAX.
+const LONGEST: usize = 4096;
+
+/// How many files are looked for that a configuration may mean: each is asked for.
+const MOST_POSSIBLE: usize = 2000;
 
 /// The sections in which `-f` names a list of patterns.
 const PROXIES: [&str; 4] = ["frontend", "backend", "listen", "defaults"];
@@ -59,6 +98,14 @@ pub enum Content {
     Certificate,
     /// A list of certificates: each line begins with one.
     CertificateList,
+    /// The certificates of authorities: a file, or a directory of them.
+    Authorities,
+    /// A script, which may read others.
+    Lua,
+    /// A file of the host's, which others write.
+    Host,
+    /// A word that would be the path of a file, if there is one.
+    Possible,
     /// Anything else.
     Other,
 }
@@ -93,34 +140,48 @@ pub struct NamedFiles {
     certificates: Option<String>,
     authorities: Option<String>,
     keys: Option<String>,
+    /// What a `crt-store` says of its own.
+    own_certificates: Option<String>,
+    own_keys: Option<String>,
     origin: Origin,
+    lua_paths: Vec<String>,
+    possible: HashSet<String>,
+    unclear: Option<Place>,
 }
 
 impl NamedFiles {
+    /// Another section begins.
+    pub(super) fn begin_section(&mut self) {
+        self.own_certificates = None;
+        self.own_keys = None;
+    }
+
     /// Takes what a line names; `section` is the kind of the section that it stands in.
     pub(super) fn line(&mut self, place: &Place, section: &str, words: &[Word]) {
         let first = text(words, 0);
+        if !UNREAD.contains(&first) {
+            self.possible(place, words);
+        }
         if section == "global" {
             return self.global(place, first, words);
         }
         if CONNECTIONS.contains(&first) {
-            for (at, word) in words.iter().enumerate().skip(1) {
-                let known = OF_CONNECTIONS.iter().find(|(keyword, _)| *keyword == word.text);
-                if let Some((keyword, base)) =
-                    known.filter(|(keyword, _)| *keyword != "key" || first == "load")
-                {
-                    let content = match *keyword {
-                        "crt" => Content::Certificate,
-                        "crt-list" => Content::CertificateList,
-                        _ => Content::Other,
-                    };
-                    self.add(place, words.get(at + 1), *base, content);
-                }
-            }
-            return;
+            return self.keywords(place, words, &OF_CONNECTIONS);
+        }
+        match (section, first) {
+            ("crt-store", "load") => return self.keywords(place, words, &OF_STORES),
+            ("crt-store", "crt-base") => return self.own_certificates = value_of(words),
+            ("crt-store", "key-base") => return self.own_keys = value_of(words),
+            ("acme", "account-key") => return self.add(place, words.get(1), Base::None, Content::Other),
+            ("resolvers", "parse-resolv-conf") => return self.of_host(place, RESOLV_CONF),
+            _ => {}
         }
         match first {
             "errorfile" => self.add(place, words.get(2), Base::None, Content::Other),
+            "filter" if text(words, 1) == "spoe" => {
+                let at = words.iter().position(|word| word.text == "config");
+                self.add(place, at.and_then(|at| words.get(at + 1)), Base::None, Content::Other);
+            }
             _ if ANSWERS.contains(&first) => {
                 for (at, _) in words
                     .iter()
@@ -146,13 +207,27 @@ impl NamedFiles {
         }
     }
 
+    fn keywords(&mut self, place: &Place, words: &[Word], keywords: &[(&str, Base)]) {
+        for (at, word) in words.iter().enumerate().skip(1) {
+            let Some((keyword, base)) = keywords.iter().find(|(keyword, _)| *keyword == word.text) else {
+                continue;
+            };
+            let content = match *keyword {
+                "crt" => Content::Certificate,
+                "crt-list" => Content::CertificateList,
+                "ca-file" | "ca-verify-file" => Content::Authorities,
+                _ => Content::Other,
+            };
+            self.add(place, words.get(at + 1), *base, content);
+        }
+    }
+
     fn global(&mut self, place: &Place, first: &str, words: &[Word]) {
-        let value =
-            || words.get(1).filter(|word| word.variable == Variable::None).map(|word| word.text.clone());
         match first {
-            "crt-base" => self.certificates = value(),
-            "ca-base" => self.authorities = value(),
-            "key-base" => self.keys = value(),
+            "crt-base" => self.certificates = value_of(words),
+            "ca-base" => self.authorities = value_of(words),
+            "key-base" => self.keys = value_of(words),
+            "lua-prepend-path" => self.lua_paths.extend(value_of(words)),
             "default-path" => {
                 self.origin = match text(words, 1) {
                     "config" => Origin::Config,
@@ -161,19 +236,67 @@ impl NamedFiles {
                     _ => Origin::Current,
                 }
             }
-            _ if OF_GLOBAL.contains(&first) => self.add(place, words.get(1), Base::None, Content::Other),
+            _ if OF_GLOBAL.contains(&first) => {
+                let content = match first {
+                    "lua-load" | "lua-load-per-thread" => Content::Lua,
+                    "issuers-chain-path" => Content::Authorities,
+                    _ => Content::Other,
+                };
+                self.add(place, words.get(1), Base::None, content);
+            }
             _ => {}
         }
     }
 
+    /// What begins like an absolute path, alone or as an argument of a converter.
+    fn possible(&mut self, place: &Place, words: &[Word]) {
+        let arguments = words.iter().skip(1).flat_map(|word| word.text.split(['(', ')', ',', '"', '\'']));
+        for path in arguments.filter(|word| word.starts_with('/') && word.len() <= LONGEST) {
+            if self.possible.len() < MOST_POSSIBLE && self.possible.insert(path.to_owned()) {
+                let (path, base, content) = (path.to_owned(), Base::None, Content::Possible);
+                self.named.push(Named { place: place.clone(), path, base, content });
+            }
+        }
+    }
+
+    fn of_host(&mut self, place: &Place, path: &str) {
+        let (path, base, content) = (path.to_owned(), Base::None, Content::Host);
+        self.named.push(Named { place: place.clone(), path, base, content });
+    }
+
     fn add(&mut self, place: &Place, word: Option<&Word>, base: Base, content: Content) {
-        let Some(word) = word.filter(|word| word.variable == Variable::None) else { return };
+        let Some(word) = word else { return };
+        if word.variable != Variable::None {
+            self.unclear.get_or_insert_with(|| place.clone());
+            return;
+        }
         // `opt@` and `file@` are ways to say a file (2.9); `virt@` and `@store/name` are none.
         let path = word.text.trim_start_matches("opt@").trim_start_matches("file@");
         if path.is_empty() || path.starts_with('@') || path.starts_with("virt@") {
             return;
         }
-        self.named.push(Named { place: place.clone(), path: path.to_owned(), base, content });
+        let own = match base {
+            Base::Certificates => self.own_certificates.as_ref(),
+            Base::Keys => self.own_keys.as_ref(),
+            Base::None | Base::Authorities => None,
+        };
+        let (path, base) = match own {
+            Some(own) => (Path::new(own).join(path).to_string_lossy().into_owned(), Base::None),
+            None => (path.to_owned(), base),
+        };
+        self.named.push(Named { place: place.clone(), path, base, content });
+    }
+
+    /// Where Lua looks for modules first (`lua-prepend-path`).
+    #[must_use]
+    pub fn lua_paths(&self) -> &[String] {
+        &self.lua_paths
+    }
+
+    /// The first place that names a file by a variable whose value isn't known.
+    #[must_use]
+    pub fn unclear(&self) -> Option<&Place> {
+        self.unclear.as_ref()
     }
 
     /// The paths, as HAProxy sees them: absolute, or seen from where it was started.
@@ -205,6 +328,11 @@ impl NamedFiles {
     }
 }
 
+/// The second word, if it is what HAProxy sees.
+fn value_of(words: &[Word]) -> Option<String> {
+    words.get(1).filter(|word| word.variable == Variable::None).map(|word| word.text.clone())
+}
+
 /// The files of the converters `map(file)`, `map_beg(file,default)` and their kin in a word.
 fn maps(word: &str) -> impl Iterator<Item = &str> {
     word.match_indices("map").filter_map(|(at, _)| {
@@ -223,8 +351,13 @@ mod tests {
     use crate::haproxy::config::{Content, read};
 
     fn paths(text: &str) -> Vec<String> {
+        of_contents(text, |content| content != Content::Possible)
+    }
+
+    fn of_contents(text: &str, wanted: impl Fn(Content) -> bool) -> Vec<String> {
         let config = read(&[("/etc/h/h.cfg".to_owned(), text.as_bytes())]);
-        config.files.paths().map(|(path, _)| path.display().to_string()).collect()
+        let paths = config.files.paths().filter(|(_, content)| wanted(*content));
+        paths.map(|(path, _)| path.display().to_string()).collect()
     }
 
     #[test]
@@ -262,6 +395,42 @@ mod tests {
             .is_empty()
         );
         assert!(paths(".if 0\nfrontend a\n bind :1 ssl crt /x\n.endif\n").is_empty());
+    }
+
+    #[test]
+    fn rarer_files_are_found_too() {
+        let text = "global\n lua-load l.lua\n issuers-chain-path /chain\n crt-base /c\n key-base /k\nresolvers r\n \
+                    parse-resolv-conf\ncrt-store a\n crt-base /own\n load crt x key y issuer z sctl w\ncrt-store b\n \
+                    load crt x ocsp o\nfrontend f\n filter spoe engine e config /spoe.cfg\n bind :1 ssl ca-sign-file s.pem\n";
+        assert_eq!(
+            paths(text),
+            [
+                "l.lua",
+                "/chain",
+                "/etc/resolv.conf",
+                "/own/x",
+                "/k/y",
+                "/own/z",
+                "/own/w",
+                "/c/x",
+                "/c/o",
+                "/spoe.cfg",
+                "s.pem"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_looks_like_a_path_may_be_one() {
+        let text = "global\n chroot /var/lib/haproxy\n new-keyword x /a/b\nfrontend f\n http-request deny unless { \
+                    http_auth_bearer,jwt_verify(\"RS256\",\"/k.pem\") -m int 1 }\n option httpchk GET /health\n";
+        assert_eq!(of_contents(text, |content| content == Content::Possible), ["/a/b", "/k.pem"]);
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_told() {
+        let config = read(&[("h".to_owned(), b"frontend a\n bind :1 ssl crt \"$NO\"\n".as_slice())]);
+        assert_eq!(config.files.unclear().map(|place| place.line), Some(2));
     }
 
     #[test]

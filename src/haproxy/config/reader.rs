@@ -234,6 +234,7 @@ impl Reader {
         let from = words.iter().position(|word| word.text == "from").filter(|at| *at > 0);
         let from = from.map(|at| text(words, at + 1));
         self.carried.begin(&kind, text(words, 1), from);
+        self.config.files.begin_section();
         let inherited = match from {
             Some(from) => self.named.get(from).copied().unwrap_or(Switch::Either),
             None => self.defaults,
