@@ -378,6 +378,7 @@ mod tests {
         known.end(&history, &scene.store).unwrap();
         assert!(!Transaction::is_unfinished(&history));
         assert!(Transaction::unfinished(&history).unwrap().is_none());
+        fs::create_dir(scene.store.place(ASIDE)).unwrap();
         fs::write(history.join(NAME), "{\"boot\":").unwrap();
         let unread = Transaction::unfinished(&history).unwrap_err();
         let lost = Transaction::lost(&history, &unread).to_string();
