@@ -28,6 +28,8 @@ pub(super) enum Pause {
 pub(super) struct Old {
     /// Whether it is paused.
     pub(super) paused: Pause,
+    /// The new one has asked again since it was told to pause.
+    pub(super) asked_again: bool,
     /// No process of it is left.
     pub(super) gone: bool,
     /// It was seen to have closed its listeners after the commit.
@@ -112,7 +114,7 @@ impl Machine {
                 limits: Limits::default(),
             },
             attempt: 0,
-            old: Old { paused: Pause::No, gone: false, retired: false },
+            old: Old { paused: Pause::No, asked_again: false, gone: false, retired: false },
             new: New::Absent,
             then: Then::End,
             cause: None,
@@ -301,6 +303,7 @@ impl Machine {
         }
         if order == Order::Pause && self.old.paused == Pause::No {
             self.old.paused = Pause::Told;
+            self.old.asked_again = false;
             actions.push(Action::Journal(Stage::Pausing));
         }
         actions.push(Action::Tell(Who::Old, order));

@@ -79,6 +79,10 @@ impl Machine {
             Some(Way::Pause) if !self.old.gone => {
                 if self.old.paused == Pause::No {
                     self.deadline = self.deadline.min(now + self.plan.limits.pause);
+                } else if !self.old.asked_again {
+                    // On a starved host the time was over before the old one was told: only now does it count.
+                    self.old.asked_again = true;
+                    self.deadline = self.deadline.max(now + self.plan.limits.pause);
                 }
                 // As often as it asks: 2.2.9 and 2.4.0 miss signals.
                 self.tell_old(Order::Pause, actions);
