@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::haproxy::config::{Config, Content, Environment};
+use crate::haproxy::config::{self, Config, Content, Environment};
 use crate::haproxy::lua;
 use crate::os::files;
 
@@ -30,6 +30,12 @@ const MOST_OF_ONE: usize = 64 << 20;
 
 /// What HAProxy looks for beside a certificate (`ssl-load-extra-files`, 2.2).
 const BESIDE: [&str; 7] = [".key", ".ocsp", ".issuer", ".sctl", ".rsa", ".ecdsa", ".dsa"];
+
+/// Those of them that are certificates themselves: a bundle.
+const KINDS: [&str; 3] = [".rsa", ".ecdsa", ".dsa"];
+
+/// What names of servers are looked up in, before anybody is asked; hosts(5).
+const HOSTS: &str = "/etc/hosts";
 
 /// Of so many certificates it is noticed if something comes beside that was not there: each costs seven looks.
 const MOST_AWAITED: usize = 100;
@@ -143,6 +149,7 @@ impl Readings {
         }
         let parsed = texts.config_in(environment);
         let mut certificates = 0;
+        taking.del_ext = parsed.files.del_ext();
         taking.unclear = parsed.files.unclear().map(|place| format!("{place} names a file by a variable"));
         for (path, content) in parsed.files.paths() {
             let path = seen(&path);
@@ -152,12 +159,27 @@ impl Readings {
                 // Known ones come first.
                 Content::Possible => {}
                 Content::Authorities => taking.authorities(&path),
-                Content::Lua => taking.script(&path, parsed.files.lua_paths(), &seen),
+                Content::Lua => {
+                    let base = configs.first().map_or(Path::new(""), PathBuf::as_path);
+                    let also = |path: &str| seen(&parsed.files.seen_from(base, path));
+                    taking
+                        .script(&path, parsed.files.lua_paths(), &|path| [seen(Path::new(path)), also(path)]);
+                }
+                Content::Spoe => {
+                    taking.file(&path, Kind::File);
+                    let text = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
+                    taking.mentioned(
+                        config::mentioned_in(&String::from_utf8_lossy(&text))
+                            .map(|word| seen(Path::new(word))),
+                    );
+                }
                 Content::CertificateList => {
                     taking.file(&path, Kind::File);
                     let list = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
-                    for line in String::from_utf8_lossy(&list).lines() {
-                        let name = line.split([' ', '\t', '[', '#']).next().unwrap_or_default();
+                    let list = String::from_utf8_lossy(&list);
+                    taking.mentioned(config::mentioned_in(&list).map(|word| seen(Path::new(word))));
+                    for line in list.lines() {
+                        let name = line.trim_start().split([' ', '\t', '[', '#']).next().unwrap_or_default();
                         if !name.is_empty() && !name.starts_with('@') {
                             taking.certificate(&seen(&parsed.files.in_list(&path, name)), &mut certificates);
                         }
@@ -167,9 +189,7 @@ impl Readings {
             }
         }
         let possible = parsed.files.paths().filter(|(_, content)| *content == Content::Possible);
-        for (path, _) in possible.filter(|(path, _)| path.is_file()) {
-            taking.file(&path, Kind::Mentioned);
-        }
+        taking.mentioned(possible.map(|(path, _)| seen(&path)).chain([PathBuf::from(HOSTS)]));
         let (config, files) = (hexadecimal(whole), taking.readings);
         (Readings { config, files, left_out: taking.left_out, unclear: taking.unclear }, parsed)
     }
@@ -238,6 +258,7 @@ struct Taking {
     hashed: u64,
     left_out: usize,
     unclear: Option<String>,
+    del_ext: bool,
 }
 
 impl Taking {
@@ -274,8 +295,17 @@ impl Taking {
         self.readings.push(Reading { path: path.to_owned(), kind, look, digest });
     }
 
-    /// A script, and what it reads besides.
-    fn script(&mut self, path: &Path, lua_paths: &[String], seen: &impl Fn(&Path) -> PathBuf) {
+    /// What may be read, if it is there.
+    fn mentioned(&mut self, paths: impl Iterator<Item = PathBuf>) {
+        for path in paths {
+            if !self.seen.contains(&path) && path.is_file() {
+                self.file(&path, Kind::Mentioned);
+            }
+        }
+    }
+
+    /// A script, and what it reads besides. `seen` gives the places of a path, of which one counts.
+    fn script(&mut self, path: &Path, lua_paths: &[String], seen: &impl Fn(&str) -> [PathBuf; 2]) {
         let mut scripts = vec![(path.to_owned(), Kind::File)];
         while let Some((path, kind)) = scripts.pop() {
             if self.seen.contains(&path) {
@@ -292,23 +322,25 @@ impl Taking {
                 self.unclear
                     .get_or_insert_with(|| format!("{}:{line} reads what only Lua knows", path.display()));
             }
-            asked.files.iter().for_each(|named| self.file(&seen(Path::new(named)), Kind::File));
+            for place in asked.files.iter().flat_map(|named| seen(named)) {
+                // A file that it writes is no part of it.
+                self.file(&place, if place.is_file() { Kind::File } else { Kind::Mentioned });
+            }
+            self.mentioned(asked.words.iter().flat_map(|word| seen(word)));
             for module in &asked.modules {
-                let places = lua::places(module, lua_paths);
-                let found = places.iter().map(|place| seen(Path::new(place))).find(|place| place.is_file());
-                match found {
-                    // Another program's, by its place.
-                    Some(found) if found.starts_with("/usr") => scripts.push((found, Kind::Host)),
-                    Some(found) => scripts.push((found, Kind::File)),
-                    None => {
-                        let why = || {
-                            format!(
-                                "{} requires {module}, which is not where it is looked for",
-                                path.display()
-                            )
-                        };
-                        self.unclear.get_or_insert_with(why);
+                for place in lua::places(module, lua_paths).iter().flat_map(|place| seen(place)) {
+                    if !place.is_file() {
+                        // It goes before, should it come.
+                        self.file(&place, Kind::Mentioned);
+                        continue;
                     }
+                    // Below /usr it is another program's.
+                    scripts.push(if place.starts_with("/usr") {
+                        (place, Kind::Host)
+                    } else {
+                        (place, Kind::File)
+                    });
+                    break;
                 }
             }
         }
@@ -339,6 +371,14 @@ impl Taking {
         }
     }
 
+    fn beside(&mut self, path: &Path, awaited: bool) {
+        for beside in BESIDE.map(|end| with_end(path, end)) {
+            if awaited || beside.exists() {
+                self.file(&beside, Kind::File);
+            }
+        }
+    }
+
     fn certificate(&mut self, path: &Path, count: &mut usize) {
         if path.is_dir() {
             return self.all_in(path);
@@ -348,15 +388,24 @@ impl Taking {
         if *count > MOST_BESIDE {
             return;
         }
-        for end in BESIDE {
-            let mut beside = path.as_os_str().to_owned();
-            beside.push(end);
-            let beside = PathBuf::from(beside);
-            if *count <= MOST_AWAITED || beside.exists() {
-                self.file(&beside, Kind::File);
+        let awaited = *count <= MOST_AWAITED;
+        self.beside(path, awaited);
+        if self.del_ext && path.extension().is_some_and(|end| end == "crt") {
+            self.beside(&path.with_extension(""), awaited);
+        }
+        for kind in KINDS {
+            let of_kind = with_end(path, kind);
+            if of_kind.exists() {
+                self.beside(&of_kind, awaited);
             }
         }
     }
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(end);
+    PathBuf::from(path)
 }
 
 fn look(path: &Path) -> io::Result<Option<Look>> {
@@ -393,7 +442,11 @@ fn names_in(path: &Path, kind: Kind) -> Vec<std::ffi::OsString> {
         .map(|entry| entry.file_name())
         .filter(|name| {
             let name = name.as_encoded_bytes();
-            !name.starts_with(b".") && (kind == Kind::Directory || name.ends_with(b".cfg"))
+            match kind {
+                // What a deploy has beside what it replaces is none of it.
+                Kind::Directory => !name.starts_with(b".hareload-"),
+                _ => !name.starts_with(b".") && name.ends_with(b".cfg"),
+            }
         })
         .collect();
     found.sort();
@@ -423,6 +476,12 @@ fn hexadecimal(hash: Sha256) -> String {
 mod tests {
     use super::*;
 
+    /// Of what is certain to be read.
+    fn names_of(readings: &Readings) -> Vec<String> {
+        let certain = readings.files.iter().filter(|one| one.kind != Kind::Mentioned);
+        certain.map(|one| one.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
     fn change_of(readings: &Readings) -> Vec<How> {
         readings.changes().into_iter().map(|change| change.how).collect()
     }
@@ -440,7 +499,7 @@ mod tests {
         std::fs::write(at("h.cfg"), text).unwrap();
         let configs = [PathBuf::from("h.cfg")];
         let (readings, _) = Readings::take(&configs, Some(room.path()), Environment::default());
-        assert_eq!(readings.files.len(), 5);
+        assert_eq!(names_of(&readings).len(), 5);
         assert_eq!(readings.config, hexadecimal(Sha256::new().chain_update(text)));
         assert_eq!(change_of(&readings), []);
 
@@ -463,15 +522,17 @@ mod tests {
         let lua = format!("local m = require('mod')\ndofile('{}')\n", at("x.lua").display());
         std::fs::write(at("l.lua"), lua).unwrap();
         std::fs::write(at("mod.lua"), "return {}").unwrap();
+        std::fs::write(at("x.lua"), "").unwrap();
         std::fs::write(at("h.cfg"), "global\n lua-prepend-path lib/?.lua\n lua-load l.lua\n").unwrap();
         let take = || Readings::take(&[PathBuf::from("h.cfg")], Some(room.path()), Environment::default()).0;
         let readings = take();
-        let names: Vec<_> = readings.files.iter().map(|one| one.path.file_name().unwrap()).collect();
-        assert_eq!(names, ["h.cfg", "l.lua", "x.lua", "mod.lua"]);
+        assert_eq!(names_of(&readings), ["h.cfg", "l.lua", "x.lua", "mod.lua"]);
         assert_eq!(readings.may_differ(&take()), None);
         std::fs::create_dir(at("lib")).unwrap();
         std::fs::write(at("lib/mod.lua"), "return {}").unwrap();
-        assert_eq!(readings.may_differ(&take()).unwrap(), "it names other files now");
+        assert!(readings.may_differ(&take()).unwrap().ends_with("lib/mod.lua: it was not there"));
+        std::fs::remove_dir_all(at("lib")).unwrap();
+        assert_eq!(readings.may_differ(&take()), None);
         std::fs::write(at("mod.lua"), "return 1").unwrap();
         assert!(readings.may_differ(&take()).unwrap().ends_with("mod.lua: it has changed"));
         std::fs::write(at("l.lua"), "require(x)").unwrap();

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use address::{AddressKind, BindAddress, Transport};
 pub use carried::{Carried, Servers, StateFiles};
 pub use environment::Environment;
-pub use files::{Content, NamedFiles};
+pub use files::{Content, NamedFiles, mentioned_in};
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
 pub use reader::{read, read_in};
 pub use section::{Bind, Peer, PeerName, Presence, Section, Usesrc};

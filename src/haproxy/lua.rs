@@ -2,6 +2,8 @@
 //!
 //! Pure, and no interpreter: what is asked for by a literal string is told, of everything else that only Lua can tell.
 
+use std::collections::BTreeSet;
+
 /// The functions that read a file which is named by their first argument; Lua manual, 6.1 and 6.8.
 const OPENERS: [&str; 4] = ["dofile", "loadfile", "io.open", "io.lines"];
 
@@ -24,6 +26,9 @@ const USUAL: [&str; 10] = [
     "./?.so",
 ];
 
+/// The longest name of a file; linux/limits.h PATH_MAX.
+const LONGEST: usize = 4096;
+
 /// The versions that HAProxy can be built with; its INSTALL, section 4.7.
 const VERSIONS: [&str; 2] = ["5.3", "5.4"];
 
@@ -34,6 +39,8 @@ pub struct Asked {
     pub modules: Vec<String>,
     /// Files, as they are named.
     pub files: Vec<String>,
+    /// All strings, with the words of those of several: any of them may be a file's name, whatever is done with it.
+    pub words: BTreeSet<String>,
     /// The first line that asks for something which only Lua can tell.
     pub unclear: Option<usize>,
 }
@@ -57,13 +64,16 @@ pub fn read(text: &str) -> Asked {
             },
             Token::Name(_) if is_own && opens => match rest.argument() {
                 Some(name) => asked.files.push(name.to_owned()),
+                // What it is given by a variable may be among the words.
                 None => _ = asked.unclear.get_or_insert(at),
             },
-            Token::Name("package.path" | "package.cpath" | "package.searchers" | "package.loadlib")
-                if is_own =>
-            {
+            Token::Name(
+                "package" | "package.path" | "package.cpath" | "package.searchers" | "package.loadlib"
+                | "_ENV",
+            ) if is_own => {
                 asked.unclear.get_or_insert(at);
             }
+            Token::Text(text) => asked.words.extend(words_of(text)),
             _ => {}
         }
         before = Some(token);
@@ -71,12 +81,20 @@ pub fn read(text: &str) -> Asked {
     asked
 }
 
+/// What of a string may be the name of a file.
+fn words_of(text: &str) -> impl Iterator<Item = String> {
+    let whole = [text].into_iter().filter(|text| text.len() <= LONGEST);
+    let words = text.split_whitespace().filter(|word| (2..=LONGEST).contains(&word.len()));
+    whole.chain(words).filter(|word| word.contains(['/', '.'])).map(str::to_owned)
+}
+
 /// Where a module may be, with what `lua-prepend-path` says; seen from where HAProxy is started.
 #[must_use]
 pub fn places(module: &str, prepended: &[String]) -> Vec<String> {
     let name = module.replace('.', "/");
     let usual = VERSIONS.iter().flat_map(|version| USUAL.iter().map(|place| place.replace('%', version)));
-    let own = prepended.iter().flat_map(|templates| templates.split(';')).filter(|one| !one.is_empty());
+    // What was prepended last comes first.
+    let own = prepended.iter().rev().flat_map(|templates| templates.split(';')).filter(|one| !one.is_empty());
     let mut places: Vec<String> =
         own.map(str::to_owned).chain(usual).map(|place| place.replace('?', &name)).collect();
     places.dedup();
@@ -165,13 +183,22 @@ fn long(text: &str) -> Option<(&str, usize)> {
 /// How long a string in quotes is, with these.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
+    let mut skipping = false;
     for (at, c) in text.char_indices().skip(1) {
         match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
+            _ if escaped => {
+                escaped = false;
+                // `\z` passes over all blanks that follow, line ends too.
+                skipping = c == 'z';
+            }
+            _ if skipping && c.is_ascii_whitespace() => {}
+            '\\' => {
+                escaped = true;
+                skipping = false;
+            }
             _ if c == quote => return at + c.len_utf8(),
             '\n' => return at,
-            _ => {}
+            _ => skipping = false,
         }
     }
     text.len()
@@ -221,6 +248,16 @@ mod tests {
     }
 
     #[test]
+    fn any_string_may_name_a_file() {
+        let asked = read(
+            "local d = _G['dofile']; d(\"/x/s.lua\")\nio.popen('cat /x/y')\nMap.new(\"m.map\", 1)\nlocal t = 'a\\z\n  b' d('/q')",
+        );
+        let words: Vec<&str> = asked.words.iter().map(String::as_str).collect();
+        assert_eq!(words, ["/q", "/x/s.lua", "/x/y", "cat /x/y", "m.map"]);
+        assert_eq!(read("local p = package").unclear, Some(1));
+    }
+
+    #[test]
     fn anything_is_read_to_its_end() {
         for text in ["'", "\"\\", "[[", "[==[ ]=]", "--[[", "require(", "require", "é'ü", "[", "[="] {
             let _ = read(text);
@@ -230,7 +267,7 @@ mod tests {
     #[test]
     fn a_module_is_looked_for_where_lua_does() {
         let places = places("a.b", &["/h/?.lua;;".to_owned(), "/c/?/x".to_owned()]);
-        assert_eq!(places[..3], ["/h/a/b.lua", "/c/a/b/x", "/usr/local/share/lua/5.3/a/b.lua"]);
+        assert_eq!(places[..3], ["/c/a/b/x", "/h/a/b.lua", "/usr/local/share/lua/5.3/a/b.lua"]);
         assert!(places.contains(&"/usr/share/lua/5.4/a/b/init.lua".to_owned()));
     }
 }

@@ -171,6 +171,11 @@ impl Process {
         self.while_alive(scan::environment)
     }
 
+    /// Whether its program's file is gone or replaced by now, as after an upgrade.
+    pub fn is_replaced(&self) -> bool {
+        self.while_alive(executable).is_ok_and(|(_, deleted)| deleted)
+    }
+
     /// Its working directory.
     pub fn cwd(&self) -> io::Result<PathBuf> {
         self.while_alive(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")))

@@ -1,10 +1,12 @@
 //! What is in place, compared with what the one that serves was started with.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::driver::find::Old;
+use crate::driver::inheritance;
 use crate::driver::texts::Texts;
 use crate::haproxy::argv::CommandLine;
 use crate::os::{clock, files};
@@ -71,12 +73,43 @@ impl Deploying<'_> {
         }
         let environment = process.environment().unwrap_or_default();
         let has = |variable: &(OsString, OsString)| environment.contains(variable);
-        if let Some((name, _)) = request.exported.iter().find(|variable| !has(variable)) {
+        let texts = Texts::read(&old.configs, old.start_directory().as_deref());
+        let used: HashSet<&[u8]> = texts.contents().flat_map(|(_, text)| variables(text)).collect();
+        let is_used = |name: &OsString| used.contains(name.as_encoded_bytes());
+        let own = inheritance::whole(Vec::new()).into_iter();
+        let own = own.filter_map(|(name, value)| Some((name, value?))).filter(|(name, _)| is_used(name));
+        if let Some((name, _)) = request.exported.iter().cloned().chain(own).find(|variable| !has(variable)) {
             return Some(format!("the variable {} has another value", name.display()));
         }
         let runs = process.identity();
         let asked = request.haproxy.as_ref().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
-        let other = runs.deleted || asked.is_some_and(|asked| asked != runs.exe);
+        let other = process.is_replaced() || asked.is_some_and(|asked| asked != runs.exe);
         other.then(|| format!("{} was replaced, or another HAProxy is asked for", runs.exe.display()))
+    }
+}
+
+/// The variables that a configuration uses: `$NAME`, `${NAME}`, `env(NAME)`.
+fn variables(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'$' | b'(')).filter_map(|(at, byte)| {
+        let rest = &text[at + 1..];
+        let rest = match byte {
+            b'$' => rest.strip_prefix(b"{").unwrap_or(rest),
+            _ => text[..at].ends_with(b"env").then_some(rest)?,
+        };
+        let length = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+        Some(&rest[..length]).filter(|name| !name.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_found_wherever_haproxy_takes_them() {
+        let text = b"bind \"$PORT\"\nserver \"${HOST-x}:1\" %[env(COLOUR),lower] src(NOT) $\n".as_slice();
+        let found: Vec<&[u8]> = variables(text).collect();
+        assert_eq!(found, [b"PORT".as_slice(), b"HOST", b"COLOUR"]);
+        assert_eq!(variables(b"").count(), 0);
     }
 }

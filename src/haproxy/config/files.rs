@@ -51,30 +51,15 @@ const ANSWERS: [&str; 5] =
 /// What glibc asks for the servers of names, and HAProxy with `parse-resolv-conf`.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The lines that hold paths of what is no file that is read: sockets, directories, what is written; and those whose paths are
-/// those of requests.
-const UNREAD: [&str; 14] = [
-    "chroot",
-    "pidfile",
-    "log",
-    "stats",
-    "server-state-file",
-    "server-state-base",
-    "server-state-file-name",
-    "description",
-    "monitor-uri",
-    "redirect",
-    "errorloc",
-    "errorloc302",
-    "errorloc303",
-    "option",
-];
+/// The lines that name files which HAProxy, or hareload, writes.
+const WRITTEN: [&str; 5] =
+    ["pidfile", "server-state-file", "server-state-base", "server-state-file-name", "backing-file"];
 
 /// The longest word that may be a path; linux/limits.h PATH_MAX.
 const LONGEST: usize = 4096;
 
 /// How many files are looked for that a configuration may mean: each is asked for.
-const MOST_POSSIBLE: usize = 2000;
+const MOST_POSSIBLE: usize = 20_000;
 
 /// The sections in which `-f` names a list of patterns.
 const PROXIES: [&str; 4] = ["frontend", "backend", "listen", "defaults"];
@@ -102,6 +87,8 @@ pub enum Content {
     Authorities,
     /// A script, which may read others.
     Lua,
+    /// A configuration of SPOE's, which may name others.
+    Spoe,
     /// A file of the host's, which others write.
     Host,
     /// A word that would be the path of a file, if there is one.
@@ -147,6 +134,7 @@ pub struct NamedFiles {
     lua_paths: Vec<String>,
     possible: HashSet<String>,
     unclear: Option<Place>,
+    del_ext: bool,
 }
 
 impl NamedFiles {
@@ -159,7 +147,7 @@ impl NamedFiles {
     /// Takes what a line names; `section` is the kind of the section that it stands in.
     pub(super) fn line(&mut self, place: &Place, section: &str, words: &[Word]) {
         let first = text(words, 0);
-        if !UNREAD.contains(&first) {
+        if !WRITTEN.contains(&first) {
             self.possible(place, words);
         }
         if section == "global" {
@@ -180,7 +168,7 @@ impl NamedFiles {
             "errorfile" => self.add(place, words.get(2), Base::None, Content::Other),
             "filter" if text(words, 1) == "spoe" => {
                 let at = words.iter().position(|word| word.text == "config");
-                self.add(place, at.and_then(|at| words.get(at + 1)), Base::None, Content::Other);
+                self.add(place, at.and_then(|at| words.get(at + 1)), Base::None, Content::Spoe);
             }
             _ if ANSWERS.contains(&first) => {
                 for (at, _) in words
@@ -227,6 +215,7 @@ impl NamedFiles {
             "crt-base" => self.certificates = value_of(words),
             "ca-base" => self.authorities = value_of(words),
             "key-base" => self.keys = value_of(words),
+            "ssl-load-extra-del-ext" => self.del_ext = true,
             "lua-prepend-path" => self.lua_paths.extend(value_of(words)),
             "default-path" => {
                 self.origin = match text(words, 1) {
@@ -248,13 +237,20 @@ impl NamedFiles {
         }
     }
 
-    /// What begins like an absolute path, alone or as an argument of a converter.
+    /// Whatever looks like a path, as a word or as an argument of a converter: no list of keywords is ever complete.
     fn possible(&mut self, place: &Place, words: &[Word]) {
-        let arguments = words.iter().skip(1).flat_map(|word| word.text.split(['(', ')', ',', '"', '\'']));
-        for path in arguments.filter(|word| word.starts_with('/') && word.len() <= LONGEST) {
-            if self.possible.len() < MOST_POSSIBLE && self.possible.insert(path.to_owned()) {
-                let (path, base, content) = (path.to_owned(), Base::None, Content::Possible);
-                self.named.push(Named { place: place.clone(), path, base, content });
+        let parts = words.iter().skip(1).flat_map(|word| parts_of(&word.text));
+        for path in parts {
+            if self.possible.len() >= MOST_POSSIBLE {
+                self.unclear.get_or_insert_with(|| place.clone());
+                return;
+            }
+            if self.possible.insert(path.to_owned()) {
+                let (path, content) = (path.to_owned(), Content::Possible);
+                for base in [Base::None, Base::Certificates, Base::Authorities] {
+                    let path = path.clone();
+                    self.named.push(Named { place: place.clone(), path, base, content });
+                }
             }
         }
     }
@@ -304,6 +300,18 @@ impl NamedFiles {
         self.named.iter().map(|named| (self.seen(named.base, &named.place.file, &named.path), named.content))
     }
 
+    /// Where a relative path is seen from, besides the directory in which HAProxy is started: `config` is its first file.
+    #[must_use]
+    pub fn seen_from(&self, config: &Path, path: &str) -> PathBuf {
+        self.seen(Base::None, &config.to_string_lossy(), path)
+    }
+
+    /// Whether the key of `a.crt` is looked for in `a.key`, not in `a.crt.key` (`ssl-load-extra-del-ext`).
+    #[must_use]
+    pub fn del_ext(&self) -> bool {
+        self.del_ext
+    }
+
     /// The path of a certificate that a list of certificates names.
     #[must_use]
     pub fn in_list(&self, list: &Path, path: &str) -> PathBuf {
@@ -326,6 +334,23 @@ impl NamedFiles {
             Origin::At(origin) => Path::new(origin).join(path),
         }
     }
+}
+
+/// What of a word may be a path: it has a slash or a dot, and is no number, no address and no port.
+fn parts_of(word: &str) -> impl Iterator<Item = &str> {
+    // Most words are none, and there may be millions.
+    let none = !word.contains(['/', '.']) || word.contains(':') && !word.contains(['(', '@', '=']);
+    let word = if none { "" } else { word };
+    let parts = word.split(['(', ')', ',', '"', '\'', '[', ']', '{', '}', '@', '=']);
+    parts.filter(|part| {
+        let named = part.contains(['/', '.']) && !part.contains(':') && part.len() <= LONGEST;
+        named && part.starts_with(|c: char| c.is_alphabetic() || "/._-".contains(c)) && *part != "/"
+    })
+}
+
+/// What in the text of another file, such as SPOE's or a list of certificates, may be a path.
+pub fn mentioned_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split_whitespace().flat_map(parts_of).take(MOST_POSSIBLE)
 }
 
 /// The second word, if it is what HAProxy sees.
@@ -423,8 +448,10 @@ mod tests {
     #[test]
     fn what_looks_like_a_path_may_be_one() {
         let text = "global\n chroot /var/lib/haproxy\n new-keyword x /a/b\nfrontend f\n http-request deny unless { \
-                    http_auth_bearer,jwt_verify(\"RS256\",\"/k.pem\") -m int 1 }\n option httpchk GET /health\n";
-        assert_eq!(of_contents(text, |content| content == Content::Possible), ["/a/b", "/k.pem"]);
+                    http_auth_bearer,jwt_verify(\"RS256\",\"k.pem\") -m int 1 }\n server s 10.0.0.1:80\n";
+        let mut found = of_contents(text, |content| content == Content::Possible);
+        found.dedup();
+        assert_eq!(found, ["/var/lib/haproxy", "/a/b", "k.pem"]);
     }
 
     #[test]
