@@ -48,7 +48,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 27] = [
+const OF_HARELOAD: [(&str, Test); 28] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
@@ -60,6 +60,7 @@ const OF_HARELOAD: [(&str, Test); 27] = [
     ("candidates::keep_owner_and_mode", candidates::keep_owner_and_mode),
     ("probation::without_a_way_back", probation::without_a_way_back),
     ("probation::on_a_disk_that_fills_up", probation::on_a_disk_that_fills_up),
+    ("probation::of_one_that_hangs", probation::of_one_that_hangs),
     ("probation::of_a_new_backend_that_is_down", probation::of_a_new_backend_that_is_down),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),

@@ -423,7 +423,18 @@ fn is_config(path: &Path, configs: &[PathBuf]) -> bool {
 /// is missing or was changed is passed over.
 fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configuration, Vec<Wanted>), Refused> {
     let untouched = |one: &Configuration| one.changes().is_empty();
-    let newest = store.in_place().filter(untouched).map_or(u64::MAX, |one| one.number);
+    let newest = match (store.number_in_place(), store.in_place()) {
+        (_, Some(one)) => {
+            if untouched(&one) {
+                one.number
+            } else {
+                u64::MAX
+            }
+        }
+        // Nobody can tell whether it was changed; what is younger is no way back from it.
+        (Ok(Some(number)), None) => number,
+        (Ok(None) | Err(_), None) => u64::MAX,
+    };
     for configuration in store.all().into_iter().rev().filter(Configuration::is_good) {
         if configuration.number < newest && !configuration.changes().is_empty() {
             match wanted(store, &configuration) {

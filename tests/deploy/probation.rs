@@ -46,6 +46,20 @@ pub(crate) fn of_one_that_ends(haproxy: &Haproxy) -> Result<()> {
     site.expect_matching("g1")
 }
 
+/// It does not pass because the time is over before it is certain.
+pub(crate) fn of_one_that_hangs(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let running = site.deploy(site.candidate(&Config::plain("g2"))?).args(["--probation", "2s"]).spawn()?;
+    until(DEADLINE, "the candidate to be watched", || {
+        let text = std::fs::read_to_string(site.history("deploy.json")).ok()?;
+        text.contains("\"probation\"").then_some(())
+    })?;
+    site.stage.instance.signal(site.stage.instance.pid()?, Signal::STOP)?;
+    let told = told(&running.wait(2 * DEADLINE)?.expect_code(150)?)?;
+    ensure!(told["fate"]["undone"].as_str().is_some_and(|why| why.contains("probation")), "{told}");
+    site.expect_matching("g1")
+}
+
 /// A backend that answers 500 from now on, to everybody.
 fn failing() -> Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;

@@ -203,7 +203,12 @@ impl Conducting<'_> {
             };
             opened.plan.changes.iter().filter_map(part).collect()
         };
-        let (files, left_out) = gather(&opened.readings);
+        let (mut files, left_out) = gather(&opened.readings);
+        // What is replaced comes back by a rollback too, whether HAProxy is known to read it or not.
+        let replaced = sides(|change| &change.before).into_iter();
+        let is_new = |part: &Part| !files.iter().any(|known| known.path == part.path);
+        let replaced: Vec<Part> = replaced.filter(is_new).collect();
+        files.extend(replaced);
         let contents = |state, hash, files, left_out| Contents {
             by: &self.deploy.by,
             command: self.held.command,

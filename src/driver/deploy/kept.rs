@@ -279,7 +279,7 @@ impl Store {
     }
 
     /// Its number, or why that can't be told.
-    fn number_in_place(&self) -> Result<Option<u64>, String> {
+    pub(super) fn number_in_place(&self) -> Result<Option<u64>, String> {
         let path = self.directory.join(IN_PLACE);
         let text = match files::read_bounded(&path, MAX_NUMBER) {
             Err(FileError::Missing { .. } | FileError::NoAccess { .. }) => return Ok(None),

@@ -122,6 +122,13 @@ impl Held<'_> {
         let serves =
             |process: &Rc<Process>| account.new.as_ref().is_some_and(|new| new.pids.contains(&process.pid()));
         let mut beside = process::living(candidate);
+        for hung in
+            beside.iter().filter(|process| !serves(process) && matches!(process.state(), Some('T' | 't')))
+        {
+            self.timeline
+                .note("hareload", format!("kills the candidate, pid {}, which is stopped", hung.pid()));
+            let _ = hung.signal(Word::Kill.signal());
+        }
         beside.retain(|process| !serves(process) && find::posture(process) == Posture::Listens);
         for process in &beside {
             let told = format!("tells the candidate, pid {}, to retire", process.pid());

@@ -76,7 +76,7 @@ pub(super) struct Watched {
 impl Watched {
     /// Watches it for as long.
     pub(super) async fn watch(&self, limit: Duration, interrupts: &mut Interrupts) -> End {
-        let watching = time::timeout(limit, self.until_it_fails(apart(limit)));
+        let watching = self.until_it_fails(apart(limit), time::Instant::now() + limit);
         tokio::select! {
             biased;
             interrupt = interrupts.next() => {
@@ -85,8 +85,8 @@ impl Watched {
             }
             ended = self.ended() => End::Failed(ended),
             failed = watching => match failed {
-                Ok(why) => End::Failed(why),
-                Err(_) => match self.processes.iter().all(|process| process.is_alive()) {
+                Some(why) => End::Failed(why),
+                None => match self.processes.iter().all(|process| process.is_alive()) {
                     true => End::Passed,
                     false => End::Failed("it has ended".to_owned()),
                 },
@@ -117,18 +117,23 @@ impl Watched {
         (!unserved.is_empty()).then(|| format!("no server is up in what is new: backend {which}"))
     }
 
-    async fn until_it_fails(&self, apart: Duration) -> String {
+    /// Why it has failed; `None` if it has not by then. What looks bad at the end is looked at until that is certain: one that
+    /// hangs does not pass because the time is over.
+    async fn until_it_fails(&self, apart: Duration, until: time::Instant) -> Option<String> {
         let mut chances = CHANCES;
         loop {
             match self.look_once().await {
+                Ok(()) if time::Instant::now() >= until => return None,
                 Ok(()) => chances = CHANCES,
-                Err(why) if chances == 0 => return why,
+                Err(why) if chances == 0 => return Some(why),
                 Err(why) => {
                     chances -= 1;
                     self.timeline.note("new", format!("once more: {why}"));
                 }
             }
-            time::sleep_until(time::Instant::now() + apart).await;
+            let next = time::Instant::now() + apart;
+            // One look at the very end.
+            time::sleep_until(if chances == CHANCES { next.min(until) } else { next }).await;
         }
     }
 

@@ -52,8 +52,14 @@ const ANSWERS: [&str; 5] =
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The lines that name files which HAProxy, or hareload, writes.
-const WRITTEN: [&str; 5] =
-    ["pidfile", "server-state-file", "server-state-base", "server-state-file-name", "backing-file"];
+const WRITTEN: [&str; 6] = [
+    "pidfile",
+    "server-state-file",
+    "server-state-base",
+    "server-state-file-name",
+    "stats-file",
+    "backing-file",
+];
 
 /// The longest word that may be a path; linux/limits.h PATH_MAX.
 const LONGEST: usize = 4096;
