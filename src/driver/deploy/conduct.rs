@@ -276,6 +276,12 @@ impl Conducting<'_> {
         interrupts: &mut Interrupts,
     ) -> Turn {
         transaction.candidate = self.serving();
+        let none_told = account.serving.as_ref().is_none_or(|serving| serving.pids.is_empty());
+        let all_ended =
+            !transaction.candidate.is_empty() && process::living(&transaction.candidate).is_empty();
+        if none_told || all_ended {
+            return Turn::Back { why: "it has ended right after the handover".to_owned() };
+        }
         if self.deploy.probation.is_zero() {
             return Turn::Done;
         }
