@@ -4,36 +4,8 @@
 //! deploy finds before it starts anything, it has to refuse; then it is kept from seeing it, and fails as a reload does.
 #![expect(clippy::disallowed_methods, reason = "a test starts the programs that it needs itself")]
 
-#[path = "faults/agreeing.rs"]
-mod agreeing;
-#[path = "faults/by.rs"]
-mod by;
-#[path = "faults/calls.rs"]
-mod calls;
-#[path = "faults/death.rs"]
-mod death;
-#[path = "faults/interrupted.rs"]
-mod interrupted;
-#[path = "faults/list.rs"]
-mod list;
-#[path = "faults/listeners.rs"]
-mod listeners;
-#[path = "faults/pidfile.rs"]
-mod pidfile;
-#[path = "faults/program.rs"]
-mod program;
-#[path = "faults/proof.rs"]
-mod proof;
-#[path = "faults/scene.rs"]
-mod scene;
-#[path = "faults/start.rs"]
-mod start;
-#[path = "faults/state.rs"]
-mod state;
-#[path = "faults/strange.rs"]
-mod strange;
-#[path = "faults/veiled.rs"]
-mod veiled;
+#[path = "faults/all.rs"]
+mod all;
 
 use std::process::ExitCode;
 
@@ -41,6 +13,8 @@ use hareload_testkit::caps::Need;
 use hareload_testkit::haproxies::BRANCHES;
 use hareload_testkit::suite::Suite;
 
+// The faults find each other here.
+use all::*;
 use list::{OF_SHARDS, OTHERS, STARTS};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");

@@ -48,10 +48,7 @@ impl Site {
 
     /// The configuration as it would be installed.
     pub(crate) fn text(&self, config: &Config) -> Result<String> {
-        let instance = &self.stage.instance;
-        let large = instance.dir().join(format!("large-{}.txt", config.generation()));
-        fs::write(&large, config.large_body())?;
-        Ok(config.text(&instance.admin_socket(), &large))
+        self.stage.instance.text_of(config)
     }
 
     /// Writes a candidate.

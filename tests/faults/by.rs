@@ -34,10 +34,7 @@ pub(crate) fn write_next(stage: &mut Stage, config: Config) -> Result<()> {
     if !deploys() {
         return stage.instance.write_config(config);
     }
-    let instance = &stage.instance;
-    let large = instance.dir().join(format!("large-{}.txt", config.generation()));
-    fs::write(&large, config.large_body())?;
-    write_next_text(instance, &config.text(&instance.admin_socket(), &large))
+    write_next_text(&stage.instance, &stage.instance.text_of(&config)?)
 }
 
 /// The same of any text.

@@ -142,10 +142,17 @@ impl Instance {
     /// # Errors
     /// When it can't be written.
     pub fn write_generation(&self, config: &Config) -> Result<()> {
+        self.write_config_text(&self.text_of(config)?)
+    }
+
+    /// A configuration's text, as it would be written here; the file that it answers with is written.
+    ///
+    /// # Errors
+    /// When that can't be written.
+    pub fn text_of(&self, config: &Config) -> Result<String> {
         let large = self.dir().join(format!("large-{}.txt", config.generation()));
         fs::write(&large, config.large_body())?;
-        fs::write(self.config_path(), config.text(&self.admin_socket(), &large))?;
-        Ok(())
+        Ok(config.text(&self.admin_socket(), &large))
     }
 
     /// Writes any text as the configuration; who runs is not told.
