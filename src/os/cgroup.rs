@@ -31,15 +31,11 @@ pub fn room_for_threads(pid: u32) -> Option<u64> {
     groups
         .iter()
         .filter_map(|group| {
-            let version_1 = group.controllers.iter().any(|name| name == "pids");
-            let mount = match (version_1, group.hierarchy) {
-                (true, _) => PathBuf::from(MOUNT).join("pids"),
-                (false, 0) => version_2(),
-                (false, _) => return None,
-            };
-            let below = group.pathname.trim_start_matches('/');
-            mount
-                .join(below)
+            if !has(group, "pids") && group.hierarchy != 0 {
+                return None;
+            }
+            let mount = mount_of(group);
+            directory_of(group)
                 .ancestors()
                 .take(DEEPEST)
                 .take_while(|path| path.starts_with(&mount))
@@ -66,36 +62,36 @@ pub(super) fn seats_beside(pid: u32) -> Vec<File> {
     // A path that leads out of the root is in another namespace of groups.
     let elsewhere = |group: &&procfs::ProcessCGroup| group.pathname.starts_with("/..");
     let others = theirs.iter().filter(|group| !ours(group) && !elsewhere(group));
-    others.filter_map(|group| OpenOptions::new().write(true).open(seats(group)).ok()).collect()
+    let seats = others.map(|group| directory_of(group).join("cgroup.procs"));
+    seats.filter_map(|seats| OpenOptions::new().write(true).open(seats).ok()).collect()
 }
 
-/// Where the processes of a group are listed, and added.
-fn seats(group: &procfs::ProcessCGroup) -> PathBuf {
-    let mount = match (group.hierarchy, group.controllers.as_slice()) {
-        (0, _) => version_2(),
-        (_, controllers) => {
-            let name = controllers.join(",");
-            Path::new(MOUNT).join(name.strip_prefix("name=").unwrap_or(&name))
-        }
-    };
-    mount.join(group.pathname.trim_start_matches('/')).join("cgroup.procs")
+fn has(group: &procfs::ProcessCGroup, controller: &str) -> bool {
+    group.controllers.iter().any(|name| name == controller)
 }
 
-/// Where version 2 is mounted: beside version 1 in a directory of its own, as systemd does it.
-fn version_2() -> PathBuf {
-    let beside = Path::new(MOUNT).join("unified");
-    if beside.is_dir() { beside } else { PathBuf::from(MOUNT) }
+/// Where the hierarchy of a group is mounted: version 2 beside version 1 in a directory of its own, as systemd does it.
+fn mount_of(group: &procfs::ProcessCGroup) -> PathBuf {
+    if group.hierarchy == 0 {
+        let beside = Path::new(MOUNT).join("unified");
+        return if beside.is_dir() { beside } else { PathBuf::from(MOUNT) };
+    }
+    let name = group.controllers.join(",");
+    Path::new(MOUNT).join(name.strip_prefix("name=").unwrap_or(&name))
+}
+
+fn directory_of(group: &procfs::ProcessCGroup) -> PathBuf {
+    mount_of(group).join(group.pathname.trim_start_matches('/'))
 }
 
 /// The group that is frozen with this process in it, if one is: cgroup.events of version 2, freezer.state of version 1.
 pub fn frozen(pid: u32) -> Option<String> {
     let groups = groups_of(pid).ok()?;
     groups.iter().find_map(|group| {
-        let below = group.pathname.trim_start_matches('/');
-        let frozen = if group.controllers.iter().any(|name| name == "freezer") {
-            read(&Path::new(MOUNT).join("freezer").join(below).join("freezer.state"))? == "FROZEN"
+        let frozen = if has(group, "freezer") {
+            read(&directory_of(group).join("freezer.state"))? == "FROZEN"
         } else if group.hierarchy == 0 {
-            read(&version_2().join(below).join("cgroup.events"))?.lines().any(|line| line == "frozen 1")
+            read(&directory_of(group).join("cgroup.events"))?.lines().any(|line| line == "frozen 1")
         } else {
             false
         };
