@@ -72,8 +72,13 @@ impl Default {
         }
     }
 
-    fn runner(&self) -> Runner {
-        if *self == Default::User(0) { Runner::Root } else { Runner::Other }
+    /// Who runs this one; `None` if nobody can.
+    fn uid_of(&self, named: &Named) -> Option<u32> {
+        match (&named.user, self) {
+            (User::Own(name), _) => user(name),
+            (User::Default, Default::User(uid)) => Some(*uid),
+            (User::Default, Default::NoSuchUser | Default::Nobody) => None,
+        }
     }
 }
 
@@ -127,10 +132,10 @@ fn unknown_user(named: &Named) -> Option<Diagnosis> {
 
 /// A hook that starts or reloads HAProxy needs the rights for that.
 fn without_rights(named: &Named, default: &Default) -> Option<Diagnosis> {
-    let (uid, who) = match (&named.user, default) {
-        (User::Own(name), _) => (user(name)?, name.clone()),
-        (User::Default, Default::User(uid)) => (*uid, "script_user".to_owned()),
-        (User::Default, _) => return None,
+    let uid = default.uid_of(named)?;
+    let who = match &named.user {
+        User::Own(name) => name,
+        User::Default => "script_user",
     };
     let program = Path::new(named.script.program()).file_name()?.to_str()?;
     if uid == 0 || named.check.is_some() || !["hareload", "haproxy"].contains(&program) {
@@ -144,11 +149,7 @@ fn without_rights(named: &Named, default: &Default) -> Option<Diagnosis> {
 
 fn of_path(sight: &Sight, named: &Named, default: &Default) -> Vec<Diagnosis> {
     let program = named.script.program();
-    let runner = match &named.user {
-        User::Own(name) if user(name) == Some(0) => Runner::Root,
-        User::Own(_) => Runner::Other,
-        User::Default => default.runner(),
-    };
+    let runner = if default.uid_of(named) == Some(0) { Runner::Root } else { Runner::Other };
     let mut findings = Vec::new();
     let found = if program.contains('/') {
         Some(Path::new(program).to_owned())
