@@ -89,7 +89,8 @@ pub(super) fn remember(request: &Request, mut account: Account) -> Account {
 pub(super) fn lock_refused(error: &LockError, patience: Duration) -> Refused {
     match error {
         LockError::Busy { .. } => {
-            let why = format!("{error}; it was waited for {patience:?}; try again when it has ended");
+            let waited = Duration::from_millis(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+            let why = format!("{error}; it was waited for {waited:?}; try again when it has ended");
             Refused::new(Refusal::Busy, why)
         }
         LockError::Io { .. } => Refused::new(Refusal::Internal, error.to_string()),

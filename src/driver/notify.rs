@@ -166,9 +166,7 @@ impl Notifying<'_> {
         // Whoever waits for a lock until its end can't say so.
         let patience = || {
             let left = self.hook.limit.saturating_sub(SAYING + clock::since_boot().saturating_sub(began));
-            let left = self.held.request.patience.min(left);
-            // It is said to people.
-            left.saturating_sub(Duration::from_nanos(u64::from(left.subsec_nanos() % 1_000_000)))
+            self.held.request.patience.min(left)
         };
         let for_turn = patience();
         let _turn = match Lock::acquire(self.held.records.path(), lock::HOOKS, for_turn) {
