@@ -150,7 +150,10 @@ impl Readings {
         let parsed = texts.config_in(environment);
         let mut certificates = 0;
         taking.del_ext = parsed.files.del_ext();
-        taking.unclear = parsed.files.unclear().map(|place| format!("{place} names a file by a variable"));
+        taking.unclear = parsed
+            .files
+            .unclear()
+            .map(|place| format!("{place} and perhaps what follows names files that only HAProxy knows"));
         for (path, content) in parsed.files.paths() {
             let path = seen(&path);
             match content {

@@ -73,12 +73,10 @@ impl Deploying<'_> {
         }
         let environment = process.environment().unwrap_or_default();
         let has = |variable: &(OsString, OsString)| environment.contains(variable);
-        let texts = Texts::read(&old.configs, old.start_directory().as_deref());
-        let used: HashSet<&[u8]> = texts.contents().flat_map(|(_, text)| variables(text)).collect();
-        let is_used = |name: &OsString| used.contains(name.as_encoded_bytes());
-        let own = inheritance::whole(Vec::new()).into_iter();
-        let own = own.filter_map(|(name, value)| Some((name, value?))).filter(|(name, _)| is_used(name));
-        if let Some((name, _)) = request.exported.iter().cloned().chain(own).find(|variable| !has(variable)) {
+        let exported = request.exported.iter().find(|variable| !has(variable)).cloned();
+        let own = inheritance::whole(Vec::new()).into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let other = exported.or_else(|| used_in(old, own.filter(|variable| !has(variable)).collect()));
+        if let Some((name, _)) = other {
             return Some(format!("the variable {} has another value", name.display()));
         }
         let runs = process.identity();
@@ -88,8 +86,18 @@ impl Deploying<'_> {
     }
 }
 
+/// The first of these variables that the configuration of this one uses. It is read only if there are any.
+fn used_in(old: &Old, variables: Vec<(OsString, OsString)>) -> Option<(OsString, OsString)> {
+    if variables.is_empty() {
+        return None;
+    }
+    let texts = Texts::read(&old.configs, old.start_directory().as_deref());
+    let used: HashSet<&[u8]> = texts.contents().flat_map(|(_, text)| variables_of(text)).collect();
+    variables.into_iter().find(|(name, _)| used.contains(name.as_encoded_bytes()))
+}
+
 /// The variables that a configuration uses: `$NAME`, `${NAME}`, `env(NAME)`.
-fn variables(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn variables_of(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.iter().enumerate().filter(|(_, byte)| matches!(byte, b'$' | b'(')).filter_map(|(at, byte)| {
         let rest = &text[at + 1..];
         let rest = match byte {
@@ -108,8 +116,8 @@ mod tests {
     #[test]
     fn variables_are_found_wherever_haproxy_takes_them() {
         let text = b"bind \"$PORT\"\nserver \"${HOST-x}:1\" %[env(COLOUR),lower] src(NOT) $\n".as_slice();
-        let found: Vec<&[u8]> = variables(text).collect();
+        let found: Vec<&[u8]> = variables_of(text).collect();
         assert_eq!(found, [b"PORT".as_slice(), b"HOST", b"COLOUR"]);
-        assert_eq!(variables(b"").count(), 0);
+        assert_eq!(variables_of(b"").count(), 0);
     }
 }

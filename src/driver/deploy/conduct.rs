@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::core::account::Account;
@@ -206,9 +207,8 @@ impl Conducting<'_> {
         let (mut files, left_out) = gather(&opened.readings);
         // What is replaced comes back by a rollback too, whether HAProxy is known to read it or not.
         let replaced = sides(|change| &change.before).into_iter();
-        let is_new = |part: &Part| !files.iter().any(|known| known.path == part.path);
-        let replaced: Vec<Part> = replaced.filter(is_new).collect();
-        files.extend(replaced);
+        let known: HashSet<PathBuf> = files.iter().map(|part| part.path.clone()).collect();
+        files.extend(replaced.filter(|part| !known.contains(&part.path)));
         let contents = |state, hash, files, left_out| Contents {
             by: &self.deploy.by,
             command: self.held.command,
@@ -277,9 +277,8 @@ impl Conducting<'_> {
     ) -> Turn {
         transaction.candidate = self.serving();
         let none_told = account.serving.as_ref().is_none_or(|serving| serving.pids.is_empty());
-        let all_ended =
-            !transaction.candidate.is_empty() && process::living(&transaction.candidate).is_empty();
-        if none_told || all_ended {
+        let living = process::living(&transaction.candidate);
+        if none_told || living.is_empty() && !transaction.candidate.is_empty() {
             return Turn::Back { why: "it has ended right after the handover".to_owned() };
         }
         if self.deploy.probation.is_zero() {
@@ -293,7 +292,7 @@ impl Conducting<'_> {
         let paths = self.held.records.paths(number);
         let watched = Watched {
             members: Rc::new(Members::marked(paths.pidfile)),
-            processes: process::living(&transaction.candidate),
+            processes: living,
             admin: paths.admin,
             probes: self.held.request.probes.clone(),
             before,

@@ -166,20 +166,22 @@ impl Transaction {
 /// Whether it could be put back by its second name: where no room is left, nothing has to be written then.
 fn comes_back(path: &Path, to: &KeptFile, from: Option<&KeptFile>) -> bool {
     let Some(second) = files::by_second_name(path) else { return false };
-    let is = |path: &Path, kept: Option<&KeptFile>| {
-        let there = place::current(path).ok().flatten();
-        let digest = there.as_ref().map(|there| sha256(&there.bytes));
-        let attributes = there.map(|there| there.attributes);
-        (
-            digest.as_ref() == kept.map(|kept| &kept.digest),
-            attributes.as_ref() == kept.map(|kept| &kept.attributes),
-        )
-    };
-    if is(&second, Some(to)) != (true, true) || !is(path, from).0 {
+    let there = |path: &Path| place::current(path).ok().flatten();
+    if !is_whole(there(&second).as_ref(), Some(to)) || !holds(there(path).as_ref(), from) {
         return false;
     }
     let taken = files::take_second_name(path);
     taken.and_then(|()| files::sync_directory(path.parent().unwrap_or(path))).is_ok()
+}
+
+/// Whether what is there has this content, or neither is.
+fn holds(now: Option<&Content>, kept: Option<&KeptFile>) -> bool {
+    now.map(|now| sha256(&now.bytes)).as_ref() == kept.map(|kept| &kept.digest)
+}
+
+/// The same, with all its attributes.
+fn is_whole(now: Option<&Content>, kept: Option<&KeptFile>) -> bool {
+    holds(now, kept) && now.map(|now| &now.attributes) == kept.map(|kept| &kept.attributes)
 }
 
 /// Brings one file to what it is to be, if it is what it was, or is so already.
@@ -191,16 +193,11 @@ fn put(
     from: Option<&KeptFile>,
 ) -> Result<(), String> {
     let now = place::current(path).map_err(|refused| refused.why)?;
-    let is = |kept: Option<&KeptFile>| match (&now, kept) {
-        (None, None) => true,
-        (Some(now), Some(kept)) => sha256(&now.bytes) == kept.digest,
-        (None, Some(_)) | (Some(_), None) => false,
-    };
-    let done = is(to) && now.as_ref().map(|now| &now.attributes) == to.map(|to| &to.attributes);
-    if done {
+    let now = now.as_ref();
+    if is_whole(now, to) {
         return Ok(());
     }
-    if !is(from) && !is(to) {
+    if !holds(now, from) && !holds(now, to) {
         return Err("somebody else has changed it meanwhile; it was left so".to_owned());
     }
     match to {

@@ -252,11 +252,8 @@ impl NamedFiles {
                 return;
             }
             if self.possible.insert(path.to_owned()) {
-                let (path, content) = (path.to_owned(), Content::Possible);
-                for base in [Base::None, Base::Certificates, Base::Authorities] {
-                    let path = path.clone();
-                    self.named.push(Named { place: place.clone(), path, base, content });
-                }
+                let (path, base, content) = (path.to_owned(), Base::None, Content::Possible);
+                self.named.push(Named { place: place.clone(), path, base, content });
             }
         }
     }
@@ -295,7 +292,8 @@ impl NamedFiles {
         &self.lua_paths
     }
 
-    /// The first place that names a file by a variable whose value isn't known.
+    /// The first place from which on not all files are known: one has a name with a variable whose value is not, or there are too
+    /// many.
     #[must_use]
     pub fn unclear(&self) -> Option<&Place> {
         self.unclear.as_ref()
@@ -303,7 +301,14 @@ impl NamedFiles {
 
     /// The paths, as HAProxy sees them: absolute, or seen from where it was started.
     pub fn paths(&self) -> impl Iterator<Item = (PathBuf, Content)> {
-        self.named.iter().map(|named| (self.seen(named.base, &named.place.file, &named.path), named.content))
+        self.named.iter().flat_map(|named| {
+            let seen = |base| (self.seen(base, &named.place.file, &named.path), named.content);
+            // Nobody knows what its keyword has it looked up in.
+            let other = |base: Option<Base>| base.filter(|_| named.content == Content::Possible);
+            let certificates = self.certificates.as_ref().map(|_| Base::Certificates);
+            let authorities = self.authorities.as_ref().map(|_| Base::Authorities);
+            [Some(named.base), other(certificates), other(authorities)].into_iter().flatten().map(seen)
+        })
     }
 
     /// Where a relative path is seen from, besides the directory in which HAProxy is started: `config` is its first file.
