@@ -47,7 +47,7 @@ const STARTS: [(&str, Test); 11] = [
 ];
 
 /// On one version.
-const OTHERS: [(&str, Test); 16] = [
+const OTHERS: [(&str, Test); 17] = [
     ("start::instance_without_configuration", start_instance_without_configuration),
     ("start::exported_variables", start_exported),
     ("reload::state_dir_in_two_spellings", reload_state_dir_spelled),
@@ -57,6 +57,7 @@ const OTHERS: [(&str, Test); 16] = [
     ("start::two_instances_by_name", start_two_instances),
     ("restart::state_dir_too_long", restart_state_dir),
     ("restart::pidfile_read_only", restart_pidfile_read_only),
+    ("start::relative_paths", start_relative_paths),
     ("restart::program_is_no_haproxy", restart_program),
     ("restart::disk_full", restart_disk_full),
     ("restart::in_vain", restart_in_vain),
@@ -266,6 +267,19 @@ fn start_exported(haproxy: &Haproxy) -> Result<()> {
     fs::write(&file, "export OWN_PORT=8080\n")?;
     for verb in ["check", "start", "reload", "restart"] {
         stage.hareload().env("HARELOAD_DEFAULTS_FILE", &file).verb(verb).run()?.expect_code(0)?;
+    }
+    stage.expect_serving("g1")
+}
+
+/// Whoever comes after the start may be somewhere else.
+fn start_relative_paths(haproxy: &Haproxy) -> Result<()> {
+    let page = "errorfile 503 own-503.http";
+    let stage = stopped(haproxy, Config::plain("g1").extra_default(page))?;
+    let dir = stage.instance.dir();
+    fs::write(dir.join("own-503.http"), "HTTP/1.0 503 Down\r\nConnection: close\r\n\r\n")?;
+    stage.hareload().verb("start").option("-f", "haproxy.cfg").run()?.expect_code(0)?;
+    for verb in ["check", "reload", "restart", "reload"] {
+        stage.hareload().verb(verb).from_dir("/").run()?.expect_code(0).with_context(|| verb.to_owned())?;
     }
     stage.expect_serving("g1")
 }

@@ -1,5 +1,6 @@
 //! `start`: the first generation, where nobody serves. It has to prove itself like any other.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -98,7 +99,8 @@ impl Held<'_> {
         let chosen =
             Chosen { way: Way::Start, source: None, steered: false, reason: "nobody serves".to_owned() };
         let survey = Survey { chosen: vec![chosen], admin: None, version: None };
-        let cwd = before.and_then(|before| before.cwd.clone());
+        // It is started here, and whoever comes next has to know.
+        let cwd = before.map_or_else(|| env::current_dir().ok(), |before| before.cwd.clone());
         // It may have left when the next one is started.
         let inherited = before.map(Old::inherited);
         let old = Rc::new(Old { command, cwd, inherited, ..Old::nobody(pidfile) });

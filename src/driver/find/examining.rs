@@ -49,11 +49,9 @@ impl Looking<'_> {
                 ),
             ));
         }
-        let started = match &recorded {
-            // As it was told: one in a chroot can't be asked any more.
-            Some(recorded) => recorded.cwd.clone(),
-            None => start_directory(first),
-        };
+        // As it was told: one in a chroot can't be asked any more.
+        let told = recorded.as_ref().and_then(|recorded| recorded.cwd.clone());
+        let started = told.or_else(|| start_directory(first));
         let seen = |path: &OsString| match (absolute(first, path), &started) {
             (path, Some(started)) if path.is_relative() => started.join(path),
             (path, _) => path,

@@ -100,6 +100,13 @@ impl Hareload {
         self
     }
 
+    /// Where it runs, in place of the instance's directory.
+    #[must_use]
+    pub fn from_dir(mut self, dir: impl AsRef<Path>) -> Hareload {
+        self.dir = Some(dir.as_ref().to_owned());
+        self
+    }
+
     /// By when [`Hareload::run`] has to end, 60 s otherwise.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Hareload {
