@@ -7,6 +7,8 @@ mod candidates;
 mod crash;
 #[path = "deploy/faults.rs"]
 mod faults;
+#[path = "deploy/interrupted.rs"]
+mod interrupted;
 #[path = "deploy/outputs.rs"]
 mod outputs;
 #[path = "deploy/plain.rs"]
@@ -48,7 +50,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 28] = [
+const OF_HARELOAD: [(&str, Test); 34] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
@@ -60,11 +62,17 @@ const OF_HARELOAD: [(&str, Test); 28] = [
     ("candidates::keep_owner_and_mode", candidates::keep_owner_and_mode),
     ("probation::without_a_way_back", probation::without_a_way_back),
     ("probation::on_a_disk_that_fills_up", probation::on_a_disk_that_fills_up),
+    ("probation::of_one_that_ends_on_a_full_disk", probation::of_one_that_ends_on_a_full_disk),
+    ("probation::of_one_that_ends_at_once", probation::of_one_that_ends_at_once),
+    ("probation::of_one_that_ends_elsewhere", probation::of_one_that_ends_elsewhere),
     ("probation::of_one_that_hangs", probation::of_one_that_hangs),
     ("probation::of_a_new_backend_that_is_down", probation::of_a_new_backend_that_is_down),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),
     ("rollback::not_over_a_lost_record", rollback::not_over_a_lost_record),
+    ("interrupted::while_it_reads", interrupted::while_it_reads),
+    ("interrupted::while_it_waits", interrupted::while_it_waits),
+    ("interrupted::at_any_instant", interrupted::at_any_instant),
     ("outputs::of_github", outputs::of_github),
     ("outputs::of_gitlab_and_junit", outputs::of_gitlab_and_junit),
     ("refused::candidates", refused::candidates),

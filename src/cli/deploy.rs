@@ -10,7 +10,8 @@ use crate::core::deployment::Deployment;
 use crate::core::exit;
 use crate::driver::deploy::candidate::Candidate;
 use crate::driver::deploy::{self, Deploy, Source};
-use crate::os::{privilege, signals};
+use crate::os::privilege;
+use crate::os::signals::{self, UntilInterrupted};
 use crate::report::findings::Colour;
 use crate::report::{deployment, diff, human, pipeline};
 
@@ -26,9 +27,11 @@ const LONGEST: usize = 100;
 
 /// `hareload deploy`.
 pub(super) fn deploy(args: &DeployArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    signals::note_interrupts()?;
     let settings = resolve(&args.deploy, matches)?;
     let origin = args.origin.as_deref();
-    let candidate = match Candidate::read(&args.candidate, &mut io::stdin().lock(), origin) {
+    let mut stream = UntilInterrupted(io::stdin().lock());
+    let candidate = match Candidate::read(&args.candidate, &mut stream, origin) {
         Ok(candidate) => candidate,
         Err(refused) => {
             let deployment = deploy::refused(&settings.request, "deploy", refused);
@@ -40,6 +43,7 @@ pub(super) fn deploy(args: &DeployArgs, matches: &ArgMatches) -> anyhow::Result<
 
 /// `hareload rollback`.
 pub(super) fn rollback(args: &RollbackArgs, matches: &ArgMatches) -> anyhow::Result<u8> {
+    signals::note_interrupts()?;
     let settings = resolve(&args.deploy, matches)?;
     work(&args.deploy, &settings, Source::Kept(args.to), false)
 }

@@ -14,9 +14,9 @@ use crate::core::account::Account;
 use crate::core::deployment::{Deployment, Fate, SCHEMA};
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
-use crate::os::clock;
 use crate::os::process::Process;
 use crate::os::state::StateDir;
+use crate::os::{clock, signals};
 
 use super::find::{self, DEFAULT_INSTANCE, Found, Old};
 use super::held::{self, Held, under_lock};
@@ -178,7 +178,7 @@ fn blank(request: &Request, command: &str, began: jiff::Timestamp, fate: Fate) -
         undo: None,
         watched_us: 0,
         notes: Vec::new(),
-        interrupted: None,
+        interrupted: signals::noted(),
     }
 }
 
@@ -217,6 +217,8 @@ impl Deploying<'_> {
             let lost = Store::of(&self.held.request.history_dir).lost();
             deployment.notes.extend(lost.iter().map(ToString::to_string));
         }
+        // Whatever came where nobody could be interrupted.
+        deployment.interrupted = deployment.interrupted.or_else(signals::noted);
         deployment.exit_code = deployment.fate.exit_code();
         deployment.took_us = u64::try_from(self.held.timeline.now().as_micros()).unwrap_or(u64::MAX);
         deployment
@@ -389,7 +391,9 @@ impl Deploying<'_> {
     }
 
     fn foretell(&self, rehearsing: Rehearsing, deployment: &mut Deployment) -> Result<(), Refused> {
-        let examined = self.held.within(async |_| rehearsing.result().await)?;
+        let examined = self.held.within(async |interrupts| {
+            examining::unless_interrupted(rehearsing.result(), interrupts, deployment).await
+        })?;
         match examined {
             Examined::Passed { findings, hash } => {
                 deployment.findings = findings;

@@ -15,7 +15,7 @@ use crate::os::privilege;
 use crate::os::process::{self, Process};
 
 use super::inheritance::{self, Inherited};
-use super::records::{Listening, Records};
+use super::records::{Listening, Records, Started};
 use super::request::{Refused, Request};
 use super::sight;
 
@@ -130,6 +130,29 @@ impl Old {
     pub(super) fn inherited(&self) -> Inherited {
         let ask = || self.processes.first().map(|old| inheritance::of(old));
         self.inherited.clone().or_else(ask).unwrap_or_default()
+    }
+
+    /// How it was started, for when it is gone.
+    pub(super) fn started(&self, records: &Records<'_>) -> Started {
+        let words_of = |process: &Rc<Process>| records.words_of(process).or_else(|| process.cmdline().ok());
+        Started {
+            words: self.processes.first().and_then(words_of).unwrap_or_default(),
+            cwd: self.cwd.clone(),
+            inherited: inheritance::whole(self.inherited()),
+            haproxy: self.executable(),
+        }
+    }
+
+    /// One of which nobody may be left, and that was started so.
+    pub(super) fn of_started(started: Started, processes: Vec<Rc<Process>>, pidfile: PathBuf) -> Old {
+        Old {
+            processes,
+            command: CommandLine::parse(&started.words).unwrap_or_default(),
+            cwd: started.cwd,
+            inherited: Some(started.inherited),
+            program: started.haproxy,
+            ..Old::nobody(pidfile)
+        }
     }
 
     /// Refuses one whose sockets can't be seen.

@@ -48,6 +48,7 @@ pub(super) fn under_lock<T>(
         Box::new(handover::refused(request, command, &timeline, began, Refused::new(kind, why)))
     };
     signals::ignore_terminal_stops()
+        .and_then(|()| signals::note_interrupts())
         .map_err(|error| refuse(Refusal::Internal, format!("signals can't be handled: {error}")))?;
     let state = StateDir::open(&request.state_dir).map_err(|error| {
         let refused = state_refused(&error);
@@ -55,7 +56,11 @@ pub(super) fn under_lock<T>(
     })?;
     let mut lock = Lock::acquire(state.path(), lock::HANDOVER, request.patience).map_err(|error| {
         let refused = lock_refused(&error, request.patience);
-        refuse(refused.kind, refused.why)
+        let mut account = refuse(refused.kind, refused.why);
+        if let LockError::Interrupted { signal, .. } = error {
+            account.outcome.interrupted = Some(signal);
+        }
+        account
     })?;
     let held = Held { timeline: timeline.clone(), began, asked, ..Held::of(command, request, &state) };
     // Forked while there is one thread, before anything is touched; it holds the lock with us.
@@ -93,6 +98,7 @@ pub(super) fn lock_refused(error: &LockError, patience: Duration) -> Refused {
             let why = format!("{error}; it was waited for {waited:?}; try again when it has ended");
             Refused::new(Refusal::Busy, why)
         }
+        LockError::Interrupted { .. } => Refused::new(Refusal::Internal, error.to_string()),
         LockError::Io { .. } => Refused::new(Refusal::Internal, error.to_string()),
     }
 }

@@ -117,6 +117,20 @@ pub struct Journal {
     pub stage: Stage,
 }
 
+/// How one was started: another is started in the same manner when it is gone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Started {
+    /// Its command line.
+    pub words: Vec<OsString>,
+    /// Its working directory.
+    pub cwd: Option<PathBuf>,
+    /// What the next one gets of its environment.
+    #[serde(default)]
+    pub inherited: Inherited,
+    /// Its program.
+    pub haproxy: Option<PathBuf>,
+}
+
 /// A restart, from before its stop until somebody serves again: nobody may, if its hareload dies in between.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Restart {
@@ -124,16 +138,10 @@ pub struct Restart {
     pub boot: String,
     /// Who was to be stopped.
     pub old: Vec<Identity>,
-    /// The command line of the first of them.
-    pub words: Vec<OsString>,
-    /// Its working directory.
-    pub cwd: Option<PathBuf>,
-    /// What the next one gets of its environment.
-    #[serde(default)]
-    pub inherited: Inherited,
-    /// The HAProxy that is to be started.
-    pub haproxy: Option<PathBuf>,
-    /// What it is to be given with `-f`, without the overlay.
+    /// How the first of them was started.
+    #[serde(flatten)]
+    pub started: Started,
+    /// What the next one is to be given with `-f`, without the overlay.
     pub configs: Vec<PathBuf>,
     /// What it is to be given in place of the options of the one that was stopped.
     pub options: Option<Vec<OsString>>,

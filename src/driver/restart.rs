@@ -1,21 +1,18 @@
 //! `restart`: a stop and a start. A configuration that could not be started is refused before anybody is stopped.
 
 use std::path::Path;
-use std::rc::Rc;
 
 use crate::core::account::Account;
 use crate::core::input::Refusal;
 use crate::core::outcome::{Cause, Verdict};
 use crate::core::stopping::{End, Manner};
-use crate::haproxy::argv::CommandLine;
 use crate::os::files::Room;
-use crate::os::process::{self, Identity, Process};
+use crate::os::process::{self, Identity};
 use crate::os::signals::Interrupts;
 
 use super::check::{self, Level};
 use super::find::{self, Found, Old};
 use super::held::{self, Held, under_lock};
-use super::inheritance;
 use super::records::Restart;
 use super::recover;
 use super::reload::Taking;
@@ -58,7 +55,7 @@ impl Held<'_> {
             self.startable(&taking).await?;
             let mut room = Vec::new();
             if let Some(before) = &before {
-                room = self.room(&before.pidfile)?;
+                room = self.room(&before.pidfile, None)?;
                 self.write_down(before, manner)?;
             }
             let account = self.stop_and_start(taking, room, manner, recovered.as_ref(), interrupts).await;
@@ -68,11 +65,11 @@ impl Held<'_> {
         })
     }
 
-    /// Room for what a start writes, on the file systems that it writes to: a disk that is full only after the stop leaves
-    /// nobody serving.
-    fn room(&self, pidfile: &Path) -> Result<Vec<Room>, Refused> {
+    /// Room for what a start writes, on the file systems that it writes to, and on that of `other`: a disk that is full only
+    /// after the stop leaves nobody serving.
+    pub(super) fn room(&self, pidfile: &Path, other: Option<&Path>) -> Result<Vec<Room>, Refused> {
         let beside = pidfile.parent().filter(|parent| !parent.as_os_str().is_empty());
-        [Some(self.request.state_dir.as_path()), beside]
+        [Some(self.request.state_dir.as_path()), beside, other]
             .into_iter()
             .flatten()
             .map(|directory| Room::reserve(directory, ROOM))
@@ -128,21 +125,17 @@ impl Held<'_> {
 
     /// So that the guard, or the next command, can finish it.
     fn write_down(&self, before: &Old, manner: Manner) -> Result<(), Refused> {
-        let words_of =
-            |process: &Rc<Process>| self.records.words_of(process).or_else(|| process.cmdline().ok());
-        let words = before.processes.first().and_then(words_of);
         let configs = if self.request.configs.is_empty() {
             before.configs.clone()
         } else {
             self.request.configs.clone()
         };
+        let mut started = before.started(&self.records);
+        started.haproxy = self.request.haproxy.clone().or(started.haproxy);
         let restart = Restart {
             boot: self.boot.clone(),
             old: before.processes.iter().map(|process| process.identity().clone()).collect(),
-            words: words.unwrap_or_default(),
-            cwd: before.cwd.clone(),
-            inherited: inheritance::whole(before.inherited()),
-            haproxy: self.request.haproxy.clone().or_else(|| before.executable()),
+            started,
             configs,
             options: self.request.options.clone(),
             extra: self.request.extra.clone(),
@@ -168,7 +161,7 @@ impl Held<'_> {
 
     async fn again(&self, restart: Restart, interrupts: &mut Interrupts) -> Account {
         let request = Request {
-            haproxy: restart.haproxy,
+            haproxy: restart.started.haproxy.clone(),
             configs: restart.configs,
             pidfile: Some(restart.pidfile.clone()),
             options: restart.options,
@@ -191,10 +184,7 @@ impl Held<'_> {
             Ok(Found::Nobody(_)) => false,
             Err(refused) => return held.refused(refused),
         };
-        let command = CommandLine::parse(&restart.words).unwrap_or_default();
-        let processes = process::living(&restart.old);
-        let (cwd, inherited) = (restart.cwd, Some(restart.inherited));
-        let before = Old { processes, command, cwd, inherited, ..Old::nobody(restart.pidfile) };
+        let before = Old::of_started(restart.started, process::living(&restart.old), restart.pidfile);
         let account = match held.beginning(Some(&before)) {
             Ok(taking) => held.stop_and_start(taking, Vec::new(), manner, None, interrupts).await,
             Err(refused) if serves => return held.refused(refused),
@@ -256,7 +246,7 @@ fn stays(leaving: &Leaving, end: End) -> Option<String> {
 }
 
 /// Of one that was stopped before, what is refused leaves nobody.
-fn left_with_nobody(mut account: Account) -> Account {
+pub(super) fn left_with_nobody(mut account: Account) -> Account {
     if let Verdict::Refused(kind, why) = &account.outcome.verdict {
         account.outcome.cause = Some(Cause::Spawn(*kind, why.clone()));
         account.outcome.verdict = Verdict::Nobody;

@@ -50,6 +50,16 @@ impl Held<'_> {
         recovered: Option<&Account>,
         interrupts: &mut Interrupts,
     ) -> Result<Account, Refused> {
+        self.start_like(None, recovered, interrupts).await
+    }
+
+    /// The same, in the manner of the one that was there before, if there was one.
+    pub(super) async fn start_like(
+        &self,
+        before: Option<&Old>,
+        recovered: Option<&Account>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Account, Refused> {
         match find::find(self.request, &self.records)? {
             // Nobody serves while it is paused. A pidfile that does not name it is set right.
             Found::Old(old) => {
@@ -60,7 +70,7 @@ impl Held<'_> {
             }
             Found::Nobody(why) => {
                 self.timeline.note("hareload", why);
-                let taking = self.beginning(None)?;
+                let taking = self.beginning(before)?;
                 Ok(self.take_over(taking, recovered, interrupts).await)
             }
         }

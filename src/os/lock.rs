@@ -16,7 +16,9 @@ use std::time::Duration;
 use nix::libc;
 use thiserror::Error;
 
+use super::clock;
 use super::process::{self, Identity, Process};
+use super::signals;
 
 /// How much of the lock's file is read: two pids and two times.
 const LONGEST_SIGNATURE: u64 = 128;
@@ -89,6 +91,16 @@ pub enum LockError {
         /// Who that is, by what was written into it.
         holder: Holder,
     },
+    /// Another holds it, and this process was interrupted before that gave it back; see [`signals::note_interrupts`].
+    #[error("interrupted by {} while {holder} held {}", signals::name_of(*signal), path.display())]
+    Interrupted {
+        /// The lock's file.
+        path: PathBuf,
+        /// Who holds it, by what was written into it.
+        holder: Holder,
+        /// The signal.
+        signal: i32,
+    },
     /// Anything else.
     #[error("{}: {source}", path.display())]
     Io {
@@ -129,9 +141,18 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(fail(source)),
             Err(TryLockError::WouldBlock) => {
                 let mut reader = File::open(&path).map_err(fail)?;
-                file = wait(file, patience)
-                    .map_err(fail)?
-                    .ok_or_else(|| LockError::Busy { path: path.clone(), holder: holder(&mut reader) })?;
+                let mut busy = || (path.clone(), holder(&mut reader));
+                file = match wait(file, patience).map_err(fail)? {
+                    Waited::Locked(file) => file,
+                    Waited::InVain => {
+                        let (path, holder) = busy();
+                        return Err(LockError::Busy { path, holder });
+                    }
+                    Waited::Interrupted(signal) => {
+                        let (path, holder) = busy();
+                        return Err(LockError::Interrupted { path, holder, signal });
+                    }
+                };
             }
         }
         sign(&mut file).map_err(fail)?;
@@ -144,10 +165,17 @@ impl Lock {
     }
 }
 
-/// The locked file, or `None` if `patience` passed first.
-fn wait(file: File, patience: Duration) -> io::Result<Option<File>> {
+/// What came of waiting.
+enum Waited {
+    Locked(File),
+    InVain,
+    Interrupted(i32),
+}
+
+/// Waits for the lock, at most for `patience`.
+fn wait(file: File, patience: Duration) -> io::Result<Waited> {
     if patience.is_zero() {
-        return Ok(None);
+        return Ok(Waited::InVain);
     }
     let (sender, receiver) = mpsc::channel();
     let waiting = thread::Builder::new().name("lock".into()).spawn(move || {
@@ -155,13 +183,26 @@ fn wait(file: File, patience: Duration) -> io::Result<Option<File>> {
         // Nobody listens any more: the file comes back in the error, is closed, and the lock is free again.
         let _ = sender.send(locked);
     })?;
-    match receiver.recv_timeout(patience) {
-        Ok(locked) => {
-            let _ = waiting.join();
-            locked.map(Some)
+    let began = clock::since_boot();
+    loop {
+        let left = patience.saturating_sub(clock::since_boot().saturating_sub(began));
+        match receiver.recv_timeout(left.min(signals::NOTICE)) {
+            Ok(locked) => {
+                let _ = waiting.join();
+                return locked.map(Waited::Locked);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(signal) = signals::noted() {
+                    return Ok(Waited::Interrupted(signal));
+                }
+                if left.is_zero() {
+                    return Ok(Waited::InVain);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::other("the waiting thread is gone"));
+            }
         }
-        Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the waiting thread is gone")),
     }
 }
 

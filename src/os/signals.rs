@@ -3,13 +3,17 @@
 //! Touches this process's signal handlers and mask. Called by the cli at the start, and by the driver, which undoes
 //! what it began before it dies of the signal.
 use std::fmt;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::{emulate_default_handler, signal_name};
 use signal_hook_tokio::SignalsInfo;
@@ -31,9 +35,65 @@ pub struct Interrupt {
     pub sender: Option<u32>,
 }
 
-/// The interrupting signals, caught as long as this lives; afterwards they do nothing.
+/// The interrupting signal that was noted last; 0 for none. See [`note_interrupts`].
+static NOTED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// How long somebody who waits without a runtime takes at most to notice that he is interrupted.
+pub const NOTICE: Duration = Duration::from_millis(20);
+
+/// Notes SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on, until the end of this process: what comes where nobody catches is
+/// there for whoever catches next, and for [`noted`].
+///
+/// One that is ignored from the start goes on being ignored.
+pub fn note_interrupts() -> io::Result<()> {
+    if NOTED.get().is_some() {
+        return Ok(());
+    }
+    let noted = Arc::clone(NOTED.get_or_init(Arc::default));
+    for signal in INTERRUPTING.into_iter().filter(|signal| !is_ignored(*signal)) {
+        let value = usize::try_from(signal).map_err(io::Error::other)?;
+        signal_hook::flag::register_usize(signal, Arc::clone(&noted), value)?;
+    }
+    Ok(())
+}
+
+/// The one that was noted, unless this is a process that ignores it: a guard has what was noted before it was forked.
+pub fn noted() -> Option<i32> {
+    let signal = i32::try_from(NOTED.get()?.load(Ordering::Acquire)).ok()?;
+    (signal != 0 && !is_ignored(signal)).then_some(signal)
+}
+
+/// The signal's name, with the `SIG`.
+pub fn name_of(signal: i32) -> &'static str {
+    signal_name(signal).unwrap_or("a signal")
+}
+
+/// Reads until an interrupting signal is noted, which is an error then; see [`note_interrupts`].
+#[derive(Debug)]
+pub struct UntilInterrupted<R>(pub R);
+
+impl<R: Read + AsFd> Read for UntilInterrupted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let notice = Timespec::try_from(NOTICE).map_err(io::Error::other)?;
+        loop {
+            if let Some(signal) = noted() {
+                return Err(io::Error::other(format!("interrupted by {}", name_of(signal))));
+            }
+            let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut ready, Some(&notice)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return self.0.read(into),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The interrupting signals, caught as long as this lives; afterwards they are only noted, if anything.
 pub struct Interrupts {
     signals: Option<SignalsInfo<WithOrigin>>,
+    /// One that was noted before.
+    before: Option<i32>,
 }
 
 impl fmt::Debug for Interrupts {
@@ -43,26 +103,36 @@ impl fmt::Debug for Interrupts {
 }
 
 impl Interrupts {
-    /// Catches SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on; inside a tokio runtime.
+    /// Catches SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on, and the one that was noted before; inside a tokio runtime.
     ///
-    /// One that is ignored from the start (SIGHUP under nohup) goes on being ignored.
+    /// One that is ignored from the start (SIGHUP under nohup) goes on being ignored. In the only thread of its process
+    /// none is caught twice.
     pub fn catch() -> io::Result<Interrupts> {
         let wanted = INTERRUPTING.into_iter().filter(|signal| !is_ignored(*signal));
-        Ok(Interrupts { signals: Some(SignalsInfo::with_exfiltrator(wanted, WithOrigin::default())?) })
+        let mut mask = SigSet::empty();
+        INTERRUPTING.into_iter().try_for_each(|signal| Signal::try_from(signal).map(|one| mask.add(one)))?;
+        let unblocked = mask.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let before = noted();
+        let signals = SignalsInfo::with_exfiltrator(wanted, WithOrigin::default());
+        unblocked.thread_set_mask()?;
+        Ok(Interrupts { signals: Some(signals?), before })
     }
 
     /// None ever: for what has to be seen through. Those that come meanwhile are for whoever catches them.
     pub fn none() -> Interrupts {
-        Interrupts { signals: None }
+        Interrupts { signals: None, before: None }
     }
 
     /// The next one.
     pub async fn next(&mut self) -> Interrupt {
+        if let Some(signal) = self.before.take() {
+            return Interrupt { signal, name: name_of(signal), sender: None };
+        }
         let Some(signals) = &mut self.signals else { return std::future::pending().await };
         match signals.next().await {
             Some(origin) => Interrupt {
                 signal: origin.signal,
-                name: signal_name(origin.signal).unwrap_or("a signal"),
+                name: name_of(origin.signal),
                 sender: origin
                     .process
                     .and_then(|process| u32::try_from(process.pid).ok())

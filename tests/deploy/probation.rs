@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use hareload_testkit::Signal;
-use hareload_testkit::anyhow::{Result, ensure};
+use hareload_testkit::anyhow::{Context as _, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::process;
@@ -27,15 +27,19 @@ pub(crate) fn is_passed(haproxy: &Haproxy) -> Result<()> {
     load.stop()?.expect_lossless().map(drop)
 }
 
+fn until_watched(site: &Site) -> Result<()> {
+    until(DEADLINE, "the candidate to be watched", || {
+        let text = std::fs::read_to_string(site.history("deploy.json")).ok()?;
+        text.contains("\"probation\"").then_some(())
+    })
+}
+
 /// Its own HAProxy is killed two thirds on: the one before is started at once.
 pub(crate) fn of_one_that_ends(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;
     let old = site.stage.instance.pid()?;
     let running = site.deploy(site.candidate(&Config::plain("g2"))?).args(["--probation", "20s"]).spawn()?;
-    until(DEADLINE, "the candidate to be watched", || {
-        let text = std::fs::read_to_string(site.history("deploy.json")).ok()?;
-        text.contains("\"probation\"").then_some(())
-    })?;
+    until_watched(&site)?;
     let candidate = site.stage.instance.pid()?;
     ensure!(candidate != old);
     site.stage.instance.signal(candidate, Signal::KILL)?;
@@ -46,14 +50,37 @@ pub(crate) fn of_one_that_ends(haproxy: &Haproxy) -> Result<()> {
     site.expect_matching("g1")
 }
 
+/// The one before is started in its own manner, not in that of whoever deploys: with its variables, its options, its place.
+pub(crate) fn of_one_that_ends_elsewhere(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let instance = &site.stage.instance;
+    let page = "HTTP/1.0 503 Down\r\nConnection: close\r\n\r\n";
+    std::fs::write(instance.dir().join("own-503.http"), page)?;
+    let with = |marker: &str| {
+        let text = site.text(&Config::plain(marker).extra_default("errorfile 503 own-503.http"))?;
+        Ok::<_, hareload_testkit::anyhow::Error>(text.replace("127.0.0.1:8080", "\"127.0.0.1:$OWN_PORT\""))
+    };
+    site.stage.hareload().verb("stop").run()?.expect_code(0)?;
+    std::fs::write(instance.config_path(), with("g1")?)?;
+    let start = site.stage.hareload().verb("start").env("OWN_PORT", "8080");
+    start.args(["--", "-n", "777"]).run()?.expect_code(0)?;
+    let candidate = site.checkout("candidate.cfg");
+    std::fs::write(&candidate, with("g2")?)?;
+    let running = site.deploy(candidate).from_dir("/").args(["--probation", "20s"]).spawn()?;
+    until_watched(&site)?;
+    instance.signal(instance.pid()?, Signal::KILL)?;
+    running.wait(DEADLINE)?.expect_code(150)?;
+    site.expect_matching("g1")?;
+    let words = std::fs::read_to_string(format!("/proc/{}/cmdline", instance.pid()?))?;
+    ensure!(words.split(char::from(0)).any(|word| word == "777"), "{words:?}");
+    Ok(())
+}
+
 /// It does not pass because the time is over before it is certain.
 pub(crate) fn of_one_that_hangs(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;
     let running = site.deploy(site.candidate(&Config::plain("g2"))?).args(["--probation", "2s"]).spawn()?;
-    until(DEADLINE, "the candidate to be watched", || {
-        let text = std::fs::read_to_string(site.history("deploy.json")).ok()?;
-        text.contains("\"probation\"").then_some(())
-    })?;
+    until_watched(&site)?;
     site.stage.instance.signal(site.stage.instance.pid()?, Signal::STOP)?;
     let told = told(&running.wait(2 * DEADLINE)?.expect_code(150)?)?;
     ensure!(told["fate"]["undone"].as_str().is_some_and(|why| why.contains("probation")), "{told}");
@@ -190,4 +217,62 @@ pub(crate) fn on_a_disk_that_fills_up(haproxy: &Haproxy) -> Result<()> {
     ensure!(told.code == 150 && told.stdout.contains("\"undone\""), "{told:?}");
     ensure!(told.stdout.trim_end().ends_with("}\nfull\nhaproxy.cfg"), "something is left: {told:?}");
     site.stage.expect_serving("g1")
+}
+
+/// Nothing can be written any more where its state is, and HAProxy dies: it is started from what was in place before.
+pub(crate) fn of_one_that_ends_on_a_full_disk(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let instance = &site.stage.instance;
+    site.stage.hareload().verb("stop").run()?.expect_code(0)?;
+    let (state, flag) = (instance.state_dir(), site.checkout("flag"));
+    let probe = format!(
+        "exec:test -e {0} || {{ touch {0}; exit 0; }}; cat /dev/zero > {1}/full 2> /dev/null; kill -KILL $(cat {2}); exit 1",
+        flag.display(),
+        state.display(),
+        instance.pidfile_path().display()
+    );
+    let start = site.stage.hareload().verb("start").command();
+    let words: Vec<_> = [start.get_program()].into_iter().chain(start.get_args()).collect();
+    let script = format!(
+        "mount -t tmpfs -o size=2m,mode=0700 none {} && {} >&2 && exec \"$@\"",
+        state.display(),
+        words.join(" ".as_ref()).display()
+    );
+    let mut wrapper = Command::new("unshare");
+    wrapper.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let deploy = site.deploy(candidate).args(["--probation", "20s", "--probe", &probe]);
+    let told = told(&process::run(deploy.within(wrapper), 2 * DEADLINE)?.expect_code(150)?)?;
+    ensure!(told["undo"]["outcome"]["way"] == "start" && told["fate"]["undone"].is_string(), "{told}");
+    site.expect_matching("g1")
+}
+
+/// It is killed as soon as it is in charge, and nobody watches it: it is not told as deployed.
+pub(crate) fn of_one_that_ends_at_once(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let mut undone = 0;
+    for round in 2..12 {
+        let old = site.stage.instance.pid()?;
+        let (before, marker) = (format!("g{}", round - 1), format!("g{round}"));
+        let running = site.deploy(site.candidate(&Config::plain(&marker))?).spawn()?;
+        let new = until(DEADLINE, "the commit", || site.stage.instance.pid().ok().filter(|pid| *pid != old))?;
+        // It may have been told as deployed by now, and may be another one.
+        let _ = site.stage.instance.signal(new, Signal::KILL);
+        let result = running.wait(DEADLINE)?;
+        let told = told(&result)?;
+        match result.code {
+            150 => {
+                undone += 1;
+                site.expect_matching(&before).with_context(|| told.to_string())?;
+            }
+            0 => ensure!(told["serving"]["pids"][0] == new, "{told}"),
+            _ => ensure!(false, "{told}"),
+        }
+        // Whatever is in place is what the next one replaces.
+        site.stage.hareload().verb("start").run()?.expect_code(0)?;
+        std::fs::write(site.stage.instance.config_path(), site.text(&Config::plain(&marker))?)?;
+        site.stage.hareload().run()?.expect_code(0)?;
+    }
+    eprintln!("{} killed at the commit: {undone} of 10 undone", haproxy.version);
+    Ok(())
 }

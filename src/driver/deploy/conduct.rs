@@ -51,23 +51,17 @@ impl Conducting<'_> {
         deployment: &mut Deployment,
         interrupts: &mut Interrupts,
     ) -> Result<(), Refused> {
-        let checked = tokio::select! {
-            biased;
-            interrupt = interrupts.next() => {
-                deployment.interrupted = Some(interrupt.signal);
-                let why = format!("interrupted by {} while it was checked", interrupt.name);
-                deployment.fate = Fate::Refused(Refusal::Internal, why);
-                return Ok(());
-            }
-            examined = rehearsing.result() => examined?,
-        };
+        let checked = examining::unless_interrupted(rehearsing.result(), interrupts, deployment).await?;
         if !self.is_valid(checked, deployment) {
             return Ok(());
         }
         let is_checked = deployment.hash_after.is_some();
-        let store = Store::of(&self.held.request.history_dir);
-        let mut transaction = self.remember(&store, &opened, deployment)?;
         let history_dir = &self.held.request.history_dir;
+        let store = Store::of(history_dir);
+        store.open().map_err(|error| held::state_refused(&error))?;
+        // For the way back, and for what is written down at the end.
+        let room = self.held.room(&opened.old.pidfile, Some(history_dir))?;
+        let mut transaction = self.remember(&store, &opened, deployment)?;
         let internal = |why: String| Refused::new(Refusal::Internal, why);
         let begun = transaction.write(history_dir).and_then(|()| {
             opened.plan.reserve_the_way_back();
@@ -85,15 +79,8 @@ impl Conducting<'_> {
         if !is_checked {
             let request = self.held.request;
             let workdir = opened.old.start_directory();
-            let examined = tokio::select! {
-                biased;
-                interrupt = interrupts.next() => {
-                    deployment.interrupted = Some(interrupt.signal);
-                    let why = format!("interrupted by {} while it was checked", interrupt.name);
-                    Examined::Refused { kind: Refusal::Internal, why }
-                }
-                examined = examining::examine(request, &opened.plan, workdir.as_deref()) => examined,
-            };
+            let examining = async { Ok(examining::examine(request, &opened.plan, workdir.as_deref()).await) };
+            let examined = examining::unless_interrupted(examining, interrupts, deployment).await?;
             if !self.is_valid(examined, deployment) {
                 let why = deployment.fate.why().map(str::to_owned);
                 if let Err(fate) = self.put_back(&store, &transaction, deployment, why.as_deref()) {
@@ -141,18 +128,11 @@ impl Conducting<'_> {
             }
         };
         deployment.handover = Some(account);
+        drop(room);
         match turn {
             Turn::Done => self.finish(&store, &opened, &transaction, deployment),
             Turn::Back { why } => {
                 self.undo(&store, transaction, why, deployment).await;
-                // One that came meanwhile was not to stop it.
-                tokio::select! {
-                    biased;
-                    interrupt = interrupts.next() => {
-                        deployment.interrupted.get_or_insert(interrupt.signal);
-                    }
-                    () = async {} => {}
-                }
             }
         }
         Ok(())
@@ -192,7 +172,6 @@ impl Conducting<'_> {
         deployment: &mut Deployment,
     ) -> Result<Transaction, Refused> {
         let internal = |why: String| Refused::new(Refusal::Internal, format!("{why}; nothing was touched"));
-        store.open().map_err(|error| held::state_refused(&error))?;
         let sides = |side: fn(&place::Change) -> &Option<Content>| -> Vec<Part> {
             let part = |change: &place::Change| {
                 Some(Part {
@@ -247,6 +226,7 @@ impl Conducting<'_> {
             files: opened.plan.replaced(),
             directories: opened.plan.directories.clone(),
             old: opened.old.processes.iter().map(|process| process.identity().clone()).collect(),
+            started: opened.old.started(&self.held.records),
             candidate: Vec::new(),
             watched: !self.deploy.probation.is_zero(),
             stage: Stage::Installing,

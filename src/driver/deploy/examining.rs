@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::deployment::Remark;
+use crate::core::deployment::{Deployment, Remark};
 use crate::core::input::Refusal;
 use crate::driver::check::{self, Finding};
 use crate::driver::inheritance;
@@ -17,6 +17,7 @@ use crate::driver::request::{Refused, Request};
 use crate::driver::subject;
 use crate::driver::texts::Texts;
 use crate::os::rehearsal::{Rehearsal, Rehearsed};
+use crate::os::signals::Interrupts;
 
 use super::place::Plan;
 
@@ -74,6 +75,23 @@ impl Rehearsing {
                 Err(Refused::new(Refusal::Internal, why))
             }
         }
+    }
+}
+
+/// What a check comes to, if nothing interrupts it.
+pub(super) async fn unless_interrupted(
+    examining: impl Future<Output = Result<Examined, Refused>>,
+    interrupts: &mut Interrupts,
+    deployment: &mut Deployment,
+) -> Result<Examined, Refused> {
+    tokio::select! {
+        biased;
+        interrupt = interrupts.next() => {
+            deployment.interrupted = Some(interrupt.signal);
+            let why = format!("interrupted by {} while it was checked", interrupt.name);
+            Ok(Examined::Refused { kind: Refusal::Internal, why })
+        }
+        examined = examining => examined,
     }
 }
 

@@ -9,9 +9,10 @@ use tokio::time;
 use crate::core::account::Account;
 use crate::core::deployment::Fate;
 use crate::core::outcome::Verdict;
-use crate::driver::find::{self, Found, Posture};
+use crate::driver::find::{self, Found, Old, Posture};
 use crate::driver::held::Held;
 use crate::driver::request::Request;
+use crate::driver::restart::left_with_nobody;
 use crate::driver::watch;
 use crate::haproxy::handoff::Word;
 use crate::os::process::{self, Identity, Process};
@@ -82,11 +83,15 @@ impl Held<'_> {
             let fate = Fate::Nobody(format!("{reason}; nobody served before"));
             return (LedBack { undo: None, notes: failed, over: true }, fate);
         }
+        let before = Old::of_started(transaction.started.clone(), Vec::new(), transaction.pidfile.clone());
         let account = match serves {
             true => held.hand_over(None, &mut interrupts).await,
-            false => held.start_if_stopped(None, &mut interrupts).await,
+            false => held.start_like(Some(&before), None, &mut interrupts).await,
         };
         let mut account = account.unwrap_or_else(|refused| held.refused(refused));
+        if !serves {
+            account = left_with_nobody(account);
+        }
         let served = account.outcome.verdict.new_serves();
         if !served && account.outcome.verdict != Verdict::Nobody && serves {
             // The candidate goes on: its files have to be there.
@@ -99,8 +104,8 @@ impl Held<'_> {
         }
         if account.outcome.verdict == Verdict::Nobody && serves {
             // The candidate was lost on the way.
-            let again = held.start_if_stopped(None, &mut interrupts).await;
-            account = again.unwrap_or_else(|refused| held.refused(refused));
+            let again = held.start_like(Some(&before), None, &mut interrupts).await;
+            account = left_with_nobody(again.unwrap_or_else(|refused| held.refused(refused)));
         }
         if served {
             self.retire_beside(&transaction.candidate, &account).await;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::driver::readings::sha256;
+use crate::driver::records::Started;
 use crate::os::files::{self, Durability, FileError};
 use crate::os::process::Identity;
 
@@ -73,6 +74,9 @@ pub(super) struct Transaction {
     pub(super) directories: Vec<PathBuf>,
     /// Who served.
     pub(super) old: Vec<Identity>,
+    /// How the first of them was started.
+    #[serde(default)]
+    pub(super) started: Started,
     /// Who runs the candidate.
     pub(super) candidate: Vec<Identity>,
     /// Whether it is to be watched: until that is over there is a way back.
@@ -336,6 +340,7 @@ mod tests {
             files: plan.replaced(),
             directories: plan.directories.clone(),
             old: Vec::new(),
+            started: Started::default(),
             candidate: Vec::new(),
             watched: false,
             stage: Stage::Installing,
