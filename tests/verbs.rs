@@ -47,7 +47,7 @@ const STARTS: [(&str, Test); 11] = [
 ];
 
 /// On one version.
-const OTHERS: [(&str, Test); 17] = [
+const OTHERS: [(&str, Test); 18] = [
     ("start::instance_without_configuration", start_instance_without_configuration),
     ("start::exported_variables", start_exported),
     ("reload::state_dir_in_two_spellings", reload_state_dir_spelled),
@@ -58,6 +58,7 @@ const OTHERS: [(&str, Test); 17] = [
     ("restart::state_dir_too_long", restart_state_dir),
     ("restart::pidfile_read_only", restart_pidfile_read_only),
     ("start::relative_paths", start_relative_paths),
+    ("reload::withdrawn_defaults", reload_withdrawn),
     ("restart::program_is_no_haproxy", restart_program),
     ("restart::disk_full", restart_disk_full),
     ("restart::in_vain", restart_in_vain),
@@ -269,6 +270,28 @@ fn start_exported(haproxy: &Haproxy) -> Result<()> {
         stage.hareload().env("HARELOAD_DEFAULTS_FILE", &file).verb(verb).run()?.expect_code(0)?;
     }
     stage.expect_serving("g1")
+}
+
+/// What is taken out of the distribution's file is not given any more; what came from elsewhere is.
+fn reload_withdrawn(haproxy: &Haproxy) -> Result<()> {
+    let stage = stopped(haproxy, Config::plain("g1"))?;
+    let file = stage.instance.dir().join("own-defaults");
+    let run = |verb: &str| stage.hareload().env("HARELOAD_DEFAULTS_FILE", &file).verb(verb);
+    for verb in ["reload", "restart"] {
+        fs::write(&file, "export OWN_COLOUR=red\nexport OWN_SHAPE=round\nEXTRAOPTS=\"-n 777\"\n")?;
+        run("start").env("OWN_SIZE", "small").args(["--", "-dr"]).run()?.expect_code(0)?;
+        fs::write(&file, "export OWN_SHAPE=round\n")?;
+        run(verb).run()?.expect_code(0)?;
+        let pid = stage.instance.pid()?;
+        let of_pid = |name| fs::read_to_string(format!("/proc/{pid}/{name}"));
+        let of_pid = |name| of_pid(name).map(|text| text.replace('\0', " "));
+        let (words, variables) = (of_pid("cmdline")?, of_pid("environ")?);
+        ensure!(words.contains(" -dr") && !words.contains("777"), "{verb}: {words}");
+        ensure!(variables.contains("OWN_SHAPE=round") && variables.contains("OWN_SIZE=small"), "{variables}");
+        ensure!(!variables.contains("OWN_COLOUR"), "{verb}: {variables}");
+        run("stop").run()?.expect_code(0)?;
+    }
+    nobody(&stage)
 }
 
 /// Whoever comes after the start may be somewhere else.

@@ -222,6 +222,7 @@ fn resolve_with(
         pidfile: Some(std::path::absolute(pidfile).context("pidfile")?),
         options,
         exported: distribution.exported(),
+        defaults: distribution.file(),
         extra: manner.extra.clone(),
         way: way.way(),
         dwell,

@@ -24,6 +24,7 @@ use crate::os::state::StateDir;
 use super::inheritance::Inherited;
 use super::notify::Told;
 use super::readings::Readings;
+use super::request::Request;
 
 /// No record is larger: the largest is what a generation with 20,000 certificates has read.
 const LARGEST: usize = 16 << 20;
@@ -53,6 +54,43 @@ pub struct Generation {
     /// Where it listened by TCP when that was proved; empty if it never was.
     #[serde(default)]
     pub listening: Vec<SocketAddr>,
+    /// What it has of the distribution's file.
+    #[serde(default)]
+    pub given: Option<Given>,
+}
+
+/// What a generation was given because the distribution's file said so.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Given {
+    /// The file.
+    pub by: PathBuf,
+    /// Options.
+    pub options: Option<Vec<OsString>>,
+    /// The names of variables.
+    pub exported: Vec<OsString>,
+}
+
+impl Given {
+    /// What this request gives.
+    pub fn of(request: &Request) -> Option<Given> {
+        Some(Given {
+            by: request.defaults.clone()?,
+            options: request.options.clone(),
+            exported: request.exported.iter().map(|(name, _)| name.clone()).collect(),
+        })
+    }
+
+    /// What of this the same file does not say any more.
+    pub fn withdrawn(self, request: &Request) -> Option<Given> {
+        let still = |name: &OsString| request.exported.iter().any(|(known, _)| known == name);
+        let withdrawn = Given {
+            options: self.options.filter(|_| request.options.is_none()),
+            exported: self.exported.into_iter().filter(|name| !still(name)).collect(),
+            ..self
+        };
+        let same = request.defaults.as_ref() == Some(&withdrawn.by);
+        (same && (withdrawn.options.is_some() || !withdrawn.exported.is_empty())).then_some(withdrawn)
+    }
 }
 
 impl Generation {
@@ -446,7 +484,7 @@ fn surroundings() -> u64 {
 }
 
 /// What a request asks for, as far as two of them may share one outcome.
-pub fn asked(request: &super::request::Request) -> String {
+pub fn asked(request: &Request) -> String {
     let words: Vec<OsString> = request.extra.clone();
     format!(
         "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:x}",

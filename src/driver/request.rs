@@ -48,6 +48,9 @@ pub struct Request {
     pub options: Option<Vec<OsString>>,
     /// Variables that HAProxy is started with, whatever it would inherit.
     pub exported: Vec<(OsString, OsString)>,
+    /// The distribution's file that says so, if there is one: what a generation has of it, and it does not say any more, the
+    /// next one is not given.
+    pub defaults: Option<PathBuf>,
     /// What goes to HAProxy as it is.
     pub extra: Vec<OsString>,
     /// The way to hand over; `None` is `auto`.

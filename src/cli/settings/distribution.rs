@@ -59,7 +59,12 @@ impl Distribution {
 
     /// Where it was found, if nobody has named it.
     pub(super) fn found(&self) -> Option<PathBuf> {
-        (!self.named && !self.path.as_os_str().is_empty()).then(|| self.path.clone())
+        self.file().filter(|_| !self.named)
+    }
+
+    /// Where it is, if there is one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        Some(self.path.clone()).filter(|path| !path.as_os_str().is_empty())
     }
 
     pub(super) fn configs(&self) -> Option<(Vec<PathBuf>, String)> {

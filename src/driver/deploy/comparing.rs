@@ -66,10 +66,13 @@ impl Deploying<'_> {
         let had = CommandLine::parse(&words).map(|line| line.kept).unwrap_or_default();
         let same = match &request.options {
             Some(options) => had.iter().eq(options.iter().chain(&request.extra)),
-            None => had.ends_with(&request.extra),
+            None => had == old.command.kept && had.ends_with(&request.extra),
         };
         if !same {
             return Some("HAProxy is given other options".to_owned());
+        }
+        if old.inherited.is_some() {
+            return Some("a variable is not exported any more".to_owned());
         }
         let environment = process.environment().unwrap_or_default();
         let has = |variable: &(OsString, OsString)| environment.contains(variable);

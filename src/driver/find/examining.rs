@@ -9,9 +9,9 @@ use crate::haproxy::argv::{CommandLine, Mode};
 use crate::os::process::Process;
 use crate::os::sockets::{self, Address, Kind};
 
-use super::Old;
 use super::looking::Looking;
 use super::seen::{absolute, is_master, is_paused, settled, start_directory};
+use super::{Old, inheritance};
 use crate::driver::records::Listening;
 use crate::driver::request::Refused;
 use crate::driver::sight;
@@ -35,9 +35,20 @@ impl Looking<'_> {
             let pid = first.pid();
             Refused::new(Refusal::Internal, format!("the command line of pid {pid} can't be read: {error}"))
         })?;
+        let given = recorded.as_ref().and_then(|recorded| recorded.given.clone());
+        let withdrawn = given.and_then(|given| given.withdrawn(self.request));
         if let Some(options) = &self.request.options {
             command.kept.clone_from(options);
+        } else if let Some(options) = withdrawn.as_ref().and_then(|withdrawn| withdrawn.options.as_ref())
+            && let Some(others) = command.kept.strip_prefix(options.as_slice())
+        {
+            command.kept = others.to_vec();
         }
+        let inherited = withdrawn.filter(|withdrawn| !withdrawn.exported.is_empty()).map(|withdrawn| {
+            let mut inherited = inheritance::of(first);
+            inherited.retain(|(name, _)| !withdrawn.exported.contains(name));
+            inherited
+        });
         if let Some(master) = self.master_of(first) {
             return Err(Refused::new(
                 Refusal::Unsupported,
@@ -79,7 +90,7 @@ impl Looking<'_> {
         let known = recorded.as_ref().and_then(|recorded| recorded.identity_of(first));
         let program = known.map(|known| known.exe.clone());
         let nobody = Old::nobody(self.pidfile.to_owned());
-        let mut old = Old { processes, command, configs, cwd, number, remarks, program, ..nobody };
+        let mut old = Old { processes, command, configs, cwd, number, remarks, program, inherited, ..nobody };
         self.survey(&mut old);
         // One that serves is neither a master nor paused.
         let mute = old.listening.is_empty();

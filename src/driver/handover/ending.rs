@@ -9,7 +9,7 @@ use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
 use crate::core::phase::Step;
 use crate::driver::attempt::Attempt;
 use crate::driver::probe;
-use crate::driver::records::Generation;
+use crate::driver::records::{Generation, Given};
 use crate::driver::recover;
 use crate::driver::request::{Refused, Request};
 use crate::driver::texts::Texts;
@@ -34,6 +34,7 @@ impl Handover<'_> {
             boot: self.boot.clone(),
             pidfile: Some(self.old.pidfile.clone()),
             listening: attempt.listening.clone(),
+            given: Given::of(self.request),
         })
     }
 
