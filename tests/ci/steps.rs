@@ -39,6 +39,13 @@ fn variables<'a>(prefix: &str, host: &'a str, expected: &'a str) -> Vec<(String,
     of.map(|(name, value)| (format!("{prefix}{name}"), value)).to_vec()
 }
 
+/// The same with the file alone.
+fn of_the_file(mut variables: Vec<(String, &str)>) -> Vec<(String, &str)> {
+    let candidate = variables.iter_mut().find(|(name, _)| name.ends_with("CANDIDATE"));
+    candidate.into_iter().for_each(|(_, value)| *value = "haproxy/haproxy.cfg");
+    variables
+}
+
 fn file(name: &str) -> Result<String> {
     let path = Path::new(REPOSITORY).join(name);
     fs::read_to_string(&path).with_context(|| format!("{}", path.display()))
@@ -71,10 +78,10 @@ pub(crate) fn of_github(pipeline: &Pipeline) -> Result<()> {
     let script = file(ACTION)?;
     fs::write(pipeline.path("deploy.sh"), script)?;
     for host in HOSTS {
-        let run = |expected| -> Result<(RunResult, String)> {
+        let run = |variables: Vec<(String, &str)>| -> Result<(RunResult, String)> {
             let _ = fs::remove_file(pipeline.path("summary"));
             let _ = fs::remove_file(pipeline.path("output"));
-            let mut all = variables("", host, expected);
+            let mut all = variables;
             all.extend(
                 [
                     ("GITHUB_STEP_SUMMARY", "summary"),
@@ -92,19 +99,21 @@ pub(crate) fn of_github(pipeline: &Pipeline) -> Result<()> {
         };
         let marker = if host.is_empty() { "second" } else { "third" };
         pipeline.commit(marker, "")?;
-        let (told, summary) = run("")?;
+        let (told, summary) = run(variables("", host, ""))?;
         told.expect_code(0)?;
         ensure!(!summary.is_empty() && !summary.contains("hareload-summary"), "{host}: {summary}");
         pipeline.serves(marker)?;
-        let (told, _) = run("0123456789ab; touch pwned")?;
+        let (told, _) = run(variables("", host, "0123456789ab; touch pwned"))?;
         ensure!(matches!(told.code, 2 | 155), "{told:?}");
         pipeline.commit("broken", "binnd")?;
-        let (told, summary) = run("")?;
-        let told = told.expect_code(6)?;
-        let annotated =
-            |line: &str| line.starts_with("::error ") && line.contains("file=haproxy/haproxy.cfg,");
-        ensure!(told.stdout.lines().any(annotated) && !summary.is_empty(), "{host}: {told:?}");
-        pipeline.serves(marker)?;
+        for variables in [variables("", host, ""), of_the_file(variables("", host, ""))] {
+            let (told, summary) = run(variables)?;
+            let told = told.expect_code(6)?;
+            let annotated =
+                |line: &str| line.starts_with("::error ") && line.contains("file=haproxy/haproxy.cfg,");
+            ensure!(told.stdout.lines().any(annotated) && !summary.is_empty(), "{host}: {told:?}");
+            pipeline.serves(marker)?;
+        }
     }
     let told = pipeline.shell("hareload history --configurations")?.expect_code(0)?.stdout;
     ensure!(
@@ -121,7 +130,10 @@ pub(crate) fn of_gitlab(pipeline: &Pipeline) -> Result<()> {
     for host in HOSTS {
         let run = |dry_run| -> Result<(RunResult, Value, Option<String>)> {
             let _ = fs::remove_file(pipeline.path("hareload.xml"));
-            let mut all = variables("DEPLOY_", host, "");
+            let mut all = match host {
+                "" => variables("DEPLOY_", host, ""),
+                _ => of_the_file(variables("DEPLOY_", host, "")),
+            };
             all.push(("DEPLOY_DRY_RUN".to_owned(), dry_run));
             let all: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             let told = pipeline.shell_with(&all, "exec sh job.sh")?;

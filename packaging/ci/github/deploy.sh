@@ -22,9 +22,13 @@ while [ -n "$rest" ]; do
     if [ -n "$line" ]; then set -- "$@" "$line"; fi
 done
 
-# A directory goes over as an archive, without what begins with a dot; a file as it is.
+# It goes over as an archive, which is refused if it is cut off; of a directory without what begins with a dot.
 candidate() {
-    if [ -d "$CANDIDATE" ]; then tar -c -f - -C "$CANDIDATE" .; else cat <"$CANDIDATE"; fi
+    if [ -d "$CANDIDATE" ]; then
+        tar -c -f - -C "$CANDIDATE" .
+    else
+        tar -c -h -f - -C "$(dirname -- "$CANDIDATE")" -- "$(basename -- "$CANDIDATE")"
+    fi
 }
 
 # A word as a shell on the other side reads it again.

@@ -22,7 +22,7 @@ pub(super) fn assign(
         bytes: piece.bytes,
         manner: Manner::AsItIs(piece.mode),
     };
-    match (candidate, configs) {
+    match (alone(candidate, configs), configs) {
         (Candidate::Files(mut pieces), [only]) if pieces.len() == 1 => {
             if only.is_dir() {
                 return Err(refuse(&format!(
@@ -78,6 +78,18 @@ pub(super) fn assign(
             let pruned = configs.iter().filter(|config| config.is_dir()).cloned().collect();
             Ok((pieces.into_iter().map(|piece| wanted(base.join(&piece.name), piece)).collect(), pruned))
         }
+    }
+}
+
+/// A directory, or an archive, with nothing but one file is that file, where HAProxy is given one.
+fn alone(candidate: Candidate, configs: &[PathBuf]) -> Candidate {
+    match (candidate, configs) {
+        (Candidate::Tree(pieces), [only])
+            if pieces.len() == 1 && pieces[0].name.components().count() == 1 && !only.is_dir() =>
+        {
+            Candidate::Files(pieces)
+        }
+        (candidate, _) => candidate,
     }
 }
 

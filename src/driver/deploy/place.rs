@@ -330,6 +330,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_of_one_file_is_that_file() {
+        let room = tempfile::tempdir().unwrap();
+        let config = room.path().join("haproxy.cfg");
+        fs::write(&config, "old").unwrap();
+        let onto =
+            |name: &str| placed(Candidate::Tree(vec![piece(name, "new")]), std::slice::from_ref(&config));
+        assert_eq!(deeds(&onto("lb1.cfg").unwrap()), [("haproxy.cfg".to_owned(), Deed::Changed)]);
+        assert!(onto("certs/lb1.cfg").unwrap_err().why.contains("has no haproxy.cfg"));
+    }
+
+    #[test]
     fn a_tree_stands_for_the_directory_of_the_configuration() {
         let room = tempfile::tempdir().unwrap();
         let configs = [room.path().join("haproxy.cfg"), room.path().join("conf.d")];
