@@ -32,6 +32,7 @@ use super::members::Members;
 use super::readings::Readings;
 use super::records::{Journal, Paths, Records};
 use super::states::StateFiles;
+use super::texts::Texts;
 use super::timeline::Timeline;
 use super::ways::{Chosen, Source};
 
@@ -303,10 +304,19 @@ impl Attempt {
         self.members.alive().into_iter().filter_map(tell).collect()
     }
 
-    /// Why it failed, by what it printed and how it exited.
-    pub(super) fn failure(&self, old: &Old, exit: Option<Exit>) -> (Failure, Vec<String>) {
+    /// Why it failed, by what it printed and how it exited. Its configuration tells which of the words that it quotes are
+    /// secrets.
+    pub(super) fn failure(
+        &self,
+        old: &Old,
+        exit: Option<Exit>,
+        configs: &[PathBuf],
+    ) -> (Failure, Vec<String>) {
         let text = self.output.as_ref().map_or(&[][..], Output::bytes);
-        let alerts = alerts::parse(text);
+        let mut alerts = alerts::parse(text);
+        if alerts.iter().any(|alert| alert.line.is_some()) {
+            Texts::read(configs, old.command.workdir.as_deref().map(Path::new)).hide_secrets(&mut alerts);
+        }
         let mut said = alerts::gist(&alerts);
         let failure = failure::classify(&alerts, &said, old, exit, &self.members);
         let more = said.len().saturating_sub(MOST_SAID);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::core::deployment::Remark;
 use crate::haproxy::alerts::sanitise;
 use crate::haproxy::config::{Place, Presence};
-use crate::haproxy::secrets::{redact, redact_about};
+use crate::haproxy::secrets::{joined, redact_about, redact_after};
 
 /// The longest text of a finding, in bytes; HAProxy's own lines have at most 2048.
 const MAX_TEXT: usize = 2048;
@@ -103,11 +103,13 @@ impl Finding {
         self
     }
 
-    /// Shows the line that it is about, and hides that line's secrets wherever HAProxy has quoted them.
-    pub(in crate::driver) fn quote(&mut self, line: &str) {
-        self.text = Some(sanitise(redact(line).as_bytes(), MAX_TEXT));
+    /// Shows the line that it is about, and hides that line's secrets wherever HAProxy has quoted them. `before` is what
+    /// the line goes on with.
+    pub(in crate::driver) fn quote(&mut self, before: &str, line: &str) {
+        self.text = Some(sanitise(redact_after(before, line).as_bytes(), MAX_TEXT));
+        let whole = joined(before, line);
         for said in [&mut self.message, &mut self.cause].into_iter().chain(&mut self.mend) {
-            *said = redact_about(said, line);
+            *said = redact_about(said, &whole);
         }
     }
 

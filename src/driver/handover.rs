@@ -253,7 +253,7 @@ impl<'a> Handover<'a> {
             output.drain_now();
         }
         attempt.lender = None;
-        let (failure, said) = attempt.failure(&self.old, exit);
+        let (failure, said) = attempt.failure(&self.old, exit, &self.configs);
         for line in said {
             if !self.said.contains(&line) {
                 self.said.push(line);

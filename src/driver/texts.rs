@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::haproxy::alerts::Alert;
 use crate::haproxy::config::{self, Config, Environment};
+use crate::haproxy::secrets;
 use crate::os::files::{self, FileError};
 
 /// A configuration of 10,000 backends has some 5 MB.
@@ -95,6 +97,33 @@ impl Texts {
         let (_, text) = self.files.iter().find(|(name, _)| Some(name.as_str()) == file)?;
         let index = usize::try_from(line?).ok()?.checked_sub(1)?;
         text.split(|&byte| byte == b'\n').nth(index).map(String::from_utf8_lossy)
+    }
+
+    /// What a line goes on with, if its author has thought so: the lines right before it that end in a backslash.
+    pub(super) fn before(&self, file: Option<&str>, line: Option<u32>) -> String {
+        let text = self.files.iter().find(|(name, _)| Some(name.as_str()) == file);
+        let index = line.and_then(|line| usize::try_from(line).ok()?.checked_sub(1)).unwrap_or_default();
+        let mut run: Vec<&[u8]> = Vec::new();
+        for earlier in text.iter().flat_map(|(_, text)| text.split(|&byte| byte == b'\n')).take(index) {
+            if earlier.trim_ascii_end().ends_with(b"\\") {
+                run.push(earlier);
+            } else {
+                run.clear();
+            }
+        }
+        run.iter()
+            .fold(String::new(), |before, line| secrets::joined(&before, &String::from_utf8_lossy(line)))
+    }
+
+    /// Hides the secrets of the lines that these messages of HAProxy's are about, wherever it has quoted them.
+    pub(super) fn hide_secrets(&self, alerts: &mut [Alert]) {
+        for alert in alerts {
+            let Some(line) = self.line(alert.file.as_deref(), alert.line) else { continue };
+            let whole = secrets::joined(&self.before(alert.file.as_deref(), alert.line), &line);
+            for said in [&mut alert.text].into_iter().chain(&mut alert.detail) {
+                *said = secrets::redact_about(said, &whole);
+            }
+        }
     }
 }
 

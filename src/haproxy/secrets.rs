@@ -1,7 +1,8 @@
 //! The secrets in a configuration of HAProxy's, taken out before a line of it is shown.
 //!
 //! Pure; called wherever a line of a configuration, or a message of HAProxy's that quotes one, goes into a report:
-//! by [`super::alerts`], by the driver's `check`, and by the diffs of the reports. Which keywords carry secrets is
+//! by [`super::alerts`], by the driver's `check`, and by the diffs of the reports; and wherever a probe, or what was
+//! typed wrongly, is told. Which keywords carry secrets is
 //! taken from doc/configuration.txt of 1.8 to 3.5. A value that may be a secret is taken for one; what only refers to
 //! one (`"${NAME}"`, `%[var(txn.token)]`, the path of a file) is shown.
 
@@ -10,12 +11,14 @@ mod files;
 mod names;
 mod patterns;
 mod rules;
+mod typed;
 mod words;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 pub use files::is_secret_file;
+pub use typed::{redact_answer, redact_output, redact_probe, redact_url, redact_value, redact_words};
 
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
@@ -49,11 +52,48 @@ pub fn redact(line: &str) -> Cow<'_, str> {
     Cow::Borrowed(HIDDEN)
 }
 
+/// Whether whoever has written this line means the next one to go on with it. HAProxy knows no such thing, in no
+/// version: it takes the backslash for a word, and the next line for a line.
+#[must_use]
+pub fn is_continued(line: &str) -> bool {
+    line.trim_end().ends_with('\\')
+}
+
+/// A line that goes on with others: `before`, joined with what comes after its backslashes.
+#[must_use]
+pub fn joined(before: &str, line: &str) -> String {
+    format!("{} {}", before.trim_end().trim_end_matches('\\').trim_end(), line.trim_start())
+}
+
+/// A line as [`redact`] shows it, if those before it ([`joined`], empty if there are none) do not begin a secret that
+/// goes on in it.
+#[must_use]
+pub fn redact_after<'a>(before: &str, line: &'a str) -> Cow<'a, str> {
+    let alone = redact(line);
+    if before.is_empty() {
+        return alone;
+    }
+    let whole = joined(before, line);
+    let begin = whole.len() - line.trim_start().len();
+    let goes_on = whole.len() > MAX_LINE || secrets(&whole).iter().any(|range| range.end > begin);
+    if !goes_on || line.trim().is_empty() {
+        return alone;
+    }
+    let indentation = line.len() - line.trim_start().len();
+    Cow::Owned(format!("{}{HIDDEN}", &line[..indentation]))
+}
+
 /// What HAProxy says about one line of a configuration, without that line's secrets. HAProxy quotes words where
 /// nothing tells that they are secret ("unexpected argument 'x'"), and pieces of lines. `line` is as the file has it.
 #[must_use]
 pub fn redact_about(message: &str, line: &str) -> String {
-    let quoted = quoted_forms(line);
+    let hidden = if line.len() > MAX_LINE { Vec::new() } else { secrets(line) };
+    about(message, line, hidden)
+}
+
+/// The same, of a line whose secrets are known.
+fn about(message: &str, line: &str, hidden: Vec<Range<usize>>) -> String {
+    let quoted = quoted_forms(line, hidden);
     let mut shown = String::with_capacity(message.len());
     for part in message.split_inclusive('\n') {
         let (text, end) = part.strip_suffix('\n').map_or((part, ""), |text| (text, "\n"));
@@ -71,12 +111,9 @@ pub fn redact_about(message: &str, line: &str) -> String {
 }
 
 /// The secrets of a line as a message may quote them, the longest first.
-fn quoted_forms(line: &str) -> Vec<String> {
-    if line.len() > MAX_LINE {
-        return Vec::new();
-    }
+fn quoted_forms(line: &str, hidden: Vec<Range<usize>>) -> Vec<String> {
     let mut forms = Vec::new();
-    for range in secrets(line) {
+    for range in hidden {
         let raw = &line[range];
         for word in words::segments(raw).into_iter().flatten().map(|word| word.text).filter(|it| it != HIDDEN)
         {
@@ -108,6 +145,11 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
     }
     rules::find(line, &words::loose(line), &mut found);
     patterns::find(line, &mut found);
+    apart(line, found)
+}
+
+/// The same places in order, each once.
+fn apart(line: &str, mut found: Vec<Range<usize>>) -> Vec<Range<usize>> {
     found.retain(|range| range.start < range.end);
     found.sort_by_key(|range| (range.start, range.end));
     let mut apart: Vec<Range<usize>> = Vec::new();

@@ -13,13 +13,16 @@ use sha2::{Digest as _, Sha256};
 
 pub use super::findings::Colour;
 use crate::haproxy::alerts::{MAX_TEXT, sanitise};
-use crate::haproxy::secrets::{is_secret_file, redact};
+use crate::haproxy::secrets::{is_continued, is_secret_file, joined, redact, redact_after};
 
 /// The most lines that are shown of one difference.
 pub const MOST_LINES: usize = 2000;
 
 /// The lines around a change that show where it is.
 const CONTEXT: u32 = 3;
+
+/// How many lines a secret may go on over.
+const MOST_JOINED: usize = 16;
 
 /// How many bytes of a hash tell two files apart.
 const HASH_BYTES: usize = 6;
@@ -149,13 +152,15 @@ impl<'a> Page<'a> {
         };
         let range = usize::try_from(range.start).unwrap_or(usize::MAX)
             ..usize::try_from(range.end).unwrap_or(usize::MAX);
+        let mut before = self.before(tokens, range.start);
         let tokens: &'a [Token] = tokens.get(range).unwrap_or_default();
         for (index, token) in tokens.iter().enumerate() {
             if self.is_full(tokens.len() - index) {
                 return;
             }
             let line = self.input.interner[*token];
-            let mut shown = format!("{sign}{}", safe(line));
+            let mut shown = format!("{sign}{}", safe(&before, line));
+            before = if is_continued(line) { joined(&before, line) } else { String::new() };
             match kind {
                 Kind::Removed => {
                     self.removed.insert(shown[1..].to_owned());
@@ -168,6 +173,17 @@ impl<'a> Page<'a> {
                 self.put(Kind::Same, "\\ No newline at end of file");
             }
         }
+    }
+
+    /// The lines that a line goes on with, if its author has thought so: those right before it that end in a backslash.
+    fn before(&self, tokens: &[Token], at: usize) -> String {
+        let line = |token: &Token| self.input.interner[*token];
+        let earlier = tokens.get(..at).unwrap_or_default();
+        let count =
+            earlier.iter().rev().take(MOST_JOINED).take_while(|token| is_continued(line(token))).count();
+        earlier[earlier.len() - count..]
+            .iter()
+            .fold(String::new(), |before, token| joined(&before, line(token)))
     }
 
     /// Whether there is no room for these lines; counts them if so, and the first of them if not.
@@ -195,11 +211,11 @@ impl<'a> Page<'a> {
     }
 }
 
-/// A line as it may be shown; tabs stay what they are.
-fn safe(line: &str) -> String {
+/// A line as it may be shown, behind those that it goes on with; tabs stay what they are.
+fn safe(before: &str, line: &str) -> String {
     let line = line.strip_suffix('\n').unwrap_or(line);
     let parts: Vec<String> =
-        redact(line).split('\t').map(|part| sanitise(part.as_bytes(), MAX_TEXT)).collect();
+        redact_after(before, line).split('\t').map(|part| sanitise(part.as_bytes(), MAX_TEXT)).collect();
     parts.join("\t")
 }
 
@@ -233,6 +249,22 @@ mod tests {
         assert!(!text.contains("a:"), "{text}");
         let text = plain("a\r\n", "a\n");
         assert!(text.contains("\n-a\n+a (changed)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_that_goes_on_in_the_next_line_is_hidden() {
+        let before =
+            "userlist u\n  user a insecure-password \\\n    S3CR3T\n  user b \\\n  password \\\n  S3CR3T\n";
+        for after in [
+            "",
+            "userlist u\n",
+            &before.replace("    S3CR3T", "    S4CR3T"),
+            &before.replace("user b", "user c"),
+        ] {
+            for text in [plain(before, after), plain(after, before)] {
+                assert!(text.contains("    ***\n") && !text.contains("CR3T"), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use hareload::haproxy::secrets::{is_secret_file, redact, redact_about};
+use hareload::haproxy::secrets::{
+    is_secret_file, joined, redact, redact_about, redact_after, redact_output, redact_probe,
+};
 use hareload::report::diff;
 
 use crate::{assert_safe, hostile};
@@ -11,7 +13,10 @@ use crate::{assert_safe, hostile};
 const SECRET: &str = "Zq7wXk9vB";
 
 /// Lines with a secret, of which `@` keeps the place.
-const LINES: [&str; 26] = [
+const LINES: [&str; 29] = [
+    "user bob password a @ groups g",
+    "user bob groups g insecure-password @ @ b",
+    r"insecure-password a\ @ x @",
     "user bob password @",
     "user bob insecure-password '@ @' groups g",
     "stats auth bob:@",
@@ -107,6 +112,60 @@ fn a_secret_is_never_shown() {
                 assert!(!shown.contains(SECRET), "{line:?} became {shown:?}");
                 assert_eq!(redact(&shown), shown, "of {line:?}");
                 assert!(!redact_about(&format!("what is '{SECRET}'?"), &line).contains(SECRET), "{line:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_secret_in_the_next_line_is_never_shown() {
+    let words: [&[u8]; 8] = [b" ", b"\t", b"'", b"\"", b"#", b"@", b" groups g", "é".as_bytes()];
+    hostile(&words, |text| {
+        let around = String::from_utf8_lossy(text).replace(['\n', '\r', '\0'], " ");
+        for before in ["user bob password \\", " user bob groups g insecure-password \\", "stats auth \\"] {
+            let line = format!("{SECRET} {around}");
+            let shown = redact_after(&joined("", before), &line);
+            assert!(!shown.contains(SECRET), "{line:?} became {shown:?}");
+        }
+    });
+}
+
+#[test]
+fn a_probe_is_never_told_with_its_secret() {
+    let words: [&[u8]; 14] = [
+        b"/",
+        b"?",
+        b"&",
+        b"=",
+        b";",
+        b"@",
+        b":",
+        b" ",
+        b"'",
+        b"\"",
+        b"a",
+        b"80",
+        b"http://",
+        "é".as_bytes(),
+    ];
+    hostile(&words, |text| {
+        let around = String::from_utf8_lossy(text);
+        let quiet = around.replace(['@', '?', ':', '"', '\''], "");
+        for probe in [
+            format!("http://me:{SECRET}@{around}"),
+            format!("http://me:{around}{SECRET}@h"),
+            format!("http://127.0.0.1:80/?{around}={SECRET}&{around}={SECRET}"),
+            format!("http://127.0.0.1:80/{quiet}?{SECRET}"),
+            format!("exec:curl -u a:{SECRET} {around}"),
+            format!("exec:FOO_TOKEN={SECRET} cmd {around}"),
+        ] {
+            let shown = redact_probe(&probe);
+            assert!(!shown.contains(SECRET), "{probe:?} became {shown:?}");
+            if let Some(command) = probe.strip_prefix("exec:") {
+                assert!(
+                    !redact_output(&format!("what is '{SECRET}'?"), command).contains(SECRET),
+                    "{probe:?}"
+                );
             }
         }
     });

@@ -6,6 +6,7 @@
 //! Whatever a shell would expand or carry out is an error.
 
 use super::super::alerts::sanitise;
+use super::super::secrets::redact_value;
 
 const EXCERPT: usize = 60;
 
@@ -117,9 +118,10 @@ impl Reader<'_> {
         }
     }
 
-    /// The rest of the line, for display.
-    fn shown(&self) -> String {
-        sanitise(self.rest.lines().next().unwrap_or_default().as_bytes(), EXCERPT)
+    /// The rest of the line, for display. It may belong to the value of this name.
+    fn shown(&self, key: &str) -> String {
+        let line = self.rest.lines().next().unwrap_or_default();
+        sanitise(redact_value(key, line).as_bytes(), EXCERPT)
     }
 
     fn assignment(&mut self) -> Result<Option<Assignment>, AssignmentError> {
@@ -134,7 +136,7 @@ impl Reader<'_> {
             return Ok(None);
         }
         let line = self.line;
-        let strange = AssignmentError::NotAssignment { line, text: self.shown() };
+        let strange = AssignmentError::NotAssignment { line, text: self.shown("") };
         let export = self.rest.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
         if let Some(rest) = export {
             self.rest = rest;
@@ -150,7 +152,8 @@ impl Reader<'_> {
         let ends =
             self.rest.is_empty() || self.rest.starts_with(['\n', '#']) || self.rest.starts_with("\r\n");
         if !ends {
-            return Err(AssignmentError::Trailing { line: self.line, key, text: self.shown() });
+            let text = self.shown(&key);
+            return Err(AssignmentError::Trailing { line: self.line, key, text });
         }
         Ok(Some(Assignment { line, key, value, exported: export.is_some() }))
     }
@@ -191,7 +194,7 @@ impl Reader<'_> {
                     return Err(AssignmentError::Trailing {
                         line,
                         key: key.to_owned(),
-                        text: format!("{c}{}", self.shown()),
+                        text: format!("{c}{}", self.shown(key)),
                     });
                 }
                 c => value.push(c),

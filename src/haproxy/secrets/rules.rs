@@ -13,8 +13,11 @@ use super::{acls, names};
 /// Keywords whose only argument is a secret; `acme-vars` and the arguments of `ssl-passphrase-cmd` may hold one.
 const ONLY: [&str; 4] = ["cluster-secret", "dynamic-cookie-key", "anonkey", "acme-vars"];
 
+/// What may follow the password of a `user`.
+const USER: [&str; 3] = ["groups", "password", "insecure-password"];
+
 /// Options of a line that are followed by a secret.
-const OPTIONS: [&str; 3] = ["insecure-password", "tcp-md5sig", "ca-sign-pass"];
+const OPTIONS: [&str; 2] = ["tcp-md5sig", "ca-sign-pass"];
 
 /// What sets a header or a parameter, of a request, a response, a check or a FastCGI application: name and value.
 const HEADERS: [&str; 6] =
@@ -24,8 +27,9 @@ const HEADERS: [&str; 6] =
 const STATS: [&str; 6] = ["socket", "bind", "uri", "realm", "scope", "timeout"];
 
 /// What HAProxy says of a keyword that it has put in quotes.
-const SENTENCE: [&str; 12] = [
-    "cannot", "expects", "expected", "requires", "needs", "takes", "is", "has", "in", "already", "only", ":",
+const SENTENCE: [&str; 13] = [
+    "cannot", "expects", "expected", "requires", "needs", "takes", "is", "has", "in", "already", "only",
+    "and", ":",
 ];
 
 /// Where the data of a `tcp-check send` becomes a secret.
@@ -80,8 +84,13 @@ impl Finder<'_> {
 
     /// Hides a word, and all that follow it: a secret whose spaces nobody has quoted is one all the same.
     fn hide_rest(&mut self, at: usize) {
+        self.hide_words(at, self.words.len());
+    }
+
+    /// Hides these words, up to a comment.
+    fn hide_words(&mut self, at: usize, end: usize) {
         self.hide_value(at);
-        for at in at + 1..self.words.len() {
+        for at in at + 1..end.min(self.words.len()) {
             let word = &self.words[at].range;
             let gap = self.line.get(self.words[at - 1].range.end..word.start).unwrap_or_default();
             if gap.contains('#') || self.line[word.start..].starts_with('#') {
@@ -107,6 +116,8 @@ impl Finder<'_> {
         let is = |keyword: &&str| text.eq_ignore_ascii_case(keyword);
         if ONLY.iter().any(&is) {
             self.hide_rest(at + 1);
+        } else if is(&"insecure-password") {
+            self.hide_up_to(at + 1, &USER);
         } else if OPTIONS.iter().any(&is) {
             self.hide_value(at + 1);
         } else if HEADERS.iter().any(&is) {
@@ -169,9 +180,17 @@ impl Finder<'_> {
         for keyword in [at + 2, at + 4] {
             let text = self.text(keyword).to_ascii_lowercase();
             if text.contains("pas") || text.contains("pwd") {
-                self.hide_value(keyword + 1);
+                self.hide_up_to(keyword + 1, &USER);
             }
         }
+    }
+
+    /// Hides a word, and all that follow it up to one of these: a secret whose spaces nobody has quoted.
+    fn hide_up_to(&mut self, at: usize, keywords: &[&str]) {
+        let count = (at + 1..self.words.len())
+            .take_while(|at| !keywords.iter().any(|keyword| self.text(*at).eq_ignore_ascii_case(keyword)))
+            .count();
+        self.hide_words(at, at + 1 + count);
     }
 
     /// `http-check expect hdr name NAME value [-m METHOD] VALUE`.

@@ -4,14 +4,21 @@ use super::*;
 #[test]
 fn secrets_are_hidden_and_all_else_is_shown() {
     for (line, shown) in [
-        ("\tuser bob password $6$k6y3o.eP$JlKBx9za S3CR3T", "\tuser bob password *** S3CR3T"),
+        ("\tuser bob password $6$k6y3o.eP$JlKBx9za S3CR3T", "\tuser bob password *** ***"),
+        ("user bob password S3CR3T S3CR3T groups g # c", "user bob password *** *** groups g # c"),
+        ("user bob password $5$S3CR3T$S3CR3T groups g", "user bob password *** groups g"),
+        ("user bob groups g password \"S3CR3T S3CR3T\" x", "user bob groups g password *** ***"),
+        (r"user bob insecure-password S3CR3T\ S3CR3T groups g", "user bob insecure-password *** groups g"),
+        ("user bob insecure-password \"S3CR3T S3CR3T groups g", "user bob insecure-password ***"),
+        ("user bob pasword S3CR3T S3CR3T groups g", "user bob pasword *** *** groups g"),
+        ("insecure-password S3CR3T S3CR3T", "insecure-password *** ***"),
         (
             "  user bob  insecure-password 'S3CR3T S3CR3T' groups G1 # c",
             "  user bob  insecure-password *** groups G1 # c",
         ),
         ("user bob groups G1,G2 password S3CR3T", "user bob groups G1,G2 password ***"),
         ("user bob insecure-pasword S3CR3T", "user bob insecure-pasword ***"),
-        ("user bob insecure-password ab#S3CR3T x", "user bob insecure-password *** x"),
+        ("user bob insecure-password ab#S3CR3T x", "user bob insecure-password *** ***"),
         ("stats auth admin:S3CR3T", "stats auth ***"),
         ("stats auth a dmin:S3CR3T # who may", "stats auth *** *** # who may"),
         ("stats atuh admin:S3CR3T", "stats atuh ***"),
@@ -165,6 +172,7 @@ fn what_is_no_secret_is_borrowed() {
         "# basic health checks, with the Basic scheme",
         "parsing [h.cfg:9]: unknown keyword 'bindd' in 'frontend' section; did you mean 'bind' maybe ?",
         "'stats auth' expects 'user:passwd' as argument.",
+        "'user' only supports 'password', 'insecure-password' and 'groups' options.",
     ] {
         assert!(
             matches!(redact(line), Cow::Borrowed(shown) if shown == line),
@@ -189,6 +197,25 @@ fn a_message_about_a_line_does_not_quote_its_secrets() {
         assert_eq!(redact_about(message, line), shown);
     }
     assert_eq!(redact_about("'x' in 'bind'", "bind x"), "'x' in 'bind'");
+}
+
+#[test]
+fn a_secret_that_goes_on_in_the_next_line_is_hidden() {
+    for (before, line, shown) in [
+        ("user bob insecure-password \\", "\tS3CR3T", "\t***"),
+        ("user bob insecure-password \\ \r", "  S3CR3T groups g", "  ***"),
+        ("  stats auth \\", "a:S3CR3T", "***"),
+        ("user bob \\", "groups g", "groups g"),
+        ("bind \\", "  :80", "  :80"),
+        ("cluster-secret \\", "", ""),
+    ] {
+        assert!(is_continued(before));
+        assert_eq!(redact_after(&joined("", before), line), shown, "of {line}");
+    }
+    let before = joined(&joined("", "user bob \\"), "password \\");
+    assert_eq!(redact_after(&before, "S3CR3T"), HIDDEN);
+    assert_eq!(redact_after("", "stats auth a:S3CR3T"), "stats auth ***");
+    assert!(!is_continued("bind :80") && !is_continued(""));
 }
 
 #[test]
