@@ -16,6 +16,7 @@ mod run;
 mod service;
 mod settings;
 mod status;
+mod usage;
 
 pub use options::Cli;
 pub use run::main;

@@ -13,7 +13,7 @@ mod words;
 
 pub(super) use deploying::{CareArgs, DeployArgs, DeployWork, RollbackArgs};
 pub(super) use groups::{Past, Place, State, Target, Turn, Voice};
-pub(super) use words::{duration, probe, seconds};
+pub(super) use words::{duration, probe, seconds, told};
 
 use crate::core::exit;
 use crate::core::plan::Way;

@@ -11,7 +11,7 @@ use crate::os::signals;
 
 use super::options::{Cli, Command, FormWord};
 use super::{
-    check, deploy, doctor, gen_, healthy, history, notify, output, reload, service, settings, status,
+    check, deploy, doctor, gen_, healthy, history, notify, output, reload, service, settings, status, usage,
 };
 
 /// Everything that `main` does.
@@ -24,6 +24,7 @@ pub fn main() -> ExitCode {
     let matches = match Cli::command().try_get_matches_from(line) {
         Ok(matches) => matches,
         Err(error) => {
+            let error = usage::without_secrets(error);
             // clap prints help on stdout and errors on stderr itself.
             let _ = error.print();
             notify::note_usage(&error);

@@ -22,6 +22,7 @@ use crate::haproxy::argv;
 use crate::os::{files, state};
 
 use distribution::Distribution;
+use file::ProbeText;
 pub(super) use place::{NoPlace, Purpose};
 
 use super::options::{Asked, Form, FormWord, OnState, Report, WayWord, probe};
@@ -154,12 +155,14 @@ fn resolve_with(
     let dwell = list.optional("trial", manner.trial, file.trial.map(|text| text.0));
     list.unless(dwell.is_some(), "trial", "200ms in a trial, else 0s");
     let typed = matches.try_get_raw("probe").ok().flatten();
-    let typed: Option<Vec<String>> =
-        typed.map(|raw| raw.map(|text| text.to_string_lossy().into_owned()).collect());
-    let named = (!file.probe.is_empty()).then(|| file.probe.into_iter().map(|text| text.0).collect());
+    let typed: Option<Vec<ProbeText>> =
+        typed.map(|raw| raw.map(|text| ProbeText(text.to_string_lossy().into_owned())).collect());
+    let named = (!file.probe.is_empty()).then_some(file.probe);
     let probes = list.pick("probe", typed, named, Vec::new);
-    let probes: Vec<Probe> =
-        probes.iter().map(|text| probe(text).map_err(anyhow::Error::msg)).collect::<anyhow::Result<_>>()?;
+    let probes: Vec<Probe> = probes
+        .iter()
+        .map(|text| probe(&text.0).map_err(anyhow::Error::msg))
+        .collect::<anyhow::Result<_>>()?;
     let settle = list.pick("settle", manner.settle, file.settle.map(|text| text.0), || Duration::ZERO);
     let ready = list.optional("ready-timeout", manner.ready_timeout, file.ready_timeout.map(|text| text.0));
     list.unless(ready.is_some(), "ready-timeout", "60s to bind, 10s to answer");
@@ -357,6 +360,12 @@ impl Shown for Vec<PathBuf> {
 impl Shown for Vec<String> {
     fn shown(&self) -> String {
         self.join(" ")
+    }
+}
+
+impl Shown for Vec<ProbeText> {
+    fn shown(&self) -> String {
+        self.iter().map(ProbeText::to_string).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time;
 
 use crate::core::plan::Way;
 use crate::haproxy::alerts;
+use crate::haproxy::secrets::{redact_answer, redact_output};
 use crate::os::process::{Exit, Process};
 use crate::os::sockets;
 use crate::os::spawn::{Command, Group};
@@ -40,18 +41,6 @@ const LARGEST_ANSWER: u64 = 64 << 10;
 const VEILED: &str = "who accepts a connection can't be seen without CAP_SYS_PTRACE, and the old one accepts too; probe with \
                       exec: and $HARELOAD_ADMIN_SOCKET instead";
 
-/// A name for messages.
-pub(super) fn name(probe: &Probe) -> String {
-    match probe {
-        Probe::Http { address, host, path, .. } if host == &address.to_string() => {
-            format!("http://{host}{path}")
-        }
-        Probe::Http { address, host, path, .. } => format!("http://{host}{path} at {address}"),
-        Probe::Tcp(address) => format!("tcp://{address}"),
-        Probe::Command(command) => format!("exec:{command}"),
-    }
-}
-
 /// Runs one probe. What it has started is gone when it ends, or when it is dropped.
 pub(super) async fn run(
     probe: &Probe,
@@ -72,7 +61,7 @@ pub(super) async fn run(
         }
         Probe::Command(command) => execute(command, members, admin, until, given).await,
     };
-    result.map_err(|why| format!("probe {} failed: {why}", name(probe)))
+    result.map_err(|why| format!("probe {probe} failed: {why}"))
 }
 
 /// Runs one probe that any of these processes may answer; of those that can't be looked into nobody can tell. Commands are
@@ -85,7 +74,7 @@ pub(super) async fn of_any(
     let (address, asked) = match probe {
         Probe::Http { address, host, path, status } => (*address, Some((host, path, *status))),
         Probe::Tcp(address) => (*address, None),
-        Probe::Command(_) => return Err(format!("probe {}: commands are not run here", name(probe))),
+        Probe::Command(_) => return Err(format!("probe {probe}: commands are not run here")),
     };
     let answered = async {
         let (stream, inode) = accepted(address).await?;
@@ -100,7 +89,7 @@ pub(super) async fn of_any(
     };
     let answered = time::timeout_at(until, answered).await;
     let result = answered.unwrap_or_else(|_| Err("there is no answer in time".to_owned()));
-    result.map_err(|why| format!("probe {} failed: {why}", name(probe)))
+    result.map_err(|why| format!("probe {probe} failed: {why}"))
 }
 
 /// A connection, and the inode of the other side's socket once it is accepted; `None` if it is not in time.
@@ -183,7 +172,7 @@ async fn answers(mut stream: TcpStream, host: &str, path: &str, expected: Option
     .map_err(|_| "no answer in time".to_owned())?
     .map_err(|error| error.to_string())?;
     let line = answer.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
-    let line = alerts::sanitise(line, 120);
+    let line = String::from_utf8_lossy(line);
     let status: Option<u16> = line
         .strip_prefix("HTTP/1.")
         .and_then(|rest| rest.split_ascii_whitespace().nth(1))
@@ -194,7 +183,10 @@ async fn answers(mut stream: TcpStream, host: &str, path: &str, expected: Option
         (Some(status), Some(expected)) => Err(format!("it answered {status}, expected {expected}")),
         (Some(status), None) => Err(format!("it answered {status}")),
         (None, _) if answer.is_empty() => Err("it closed without an answer".to_owned()),
-        (None, _) => Err(format!("that is no HTTP answer: {line}")),
+        (None, _) => {
+            let line = redact_answer(&line, &format!("http://{host}{path}"));
+            Err(format!("that is no HTTP answer: {}", alerts::sanitise(line.as_bytes(), 120)))
+        }
     }
 }
 
@@ -207,17 +199,18 @@ async fn execute(
     given: Duration,
 ) -> Result<(), String> {
     let pid = members.alive().last().map(|member| member.pid().to_string()).unwrap_or_default();
-    let command = Command {
+    let shell = Command {
         env: vec![
             ("HARELOAD_ADMIN_SOCKET".into(), Some(admin.as_os_str().to_owned())),
             ("HARELOAD_NEW_PID".into(), Some(pid.into())),
         ],
         ..Command::new("/bin/sh").arg("-c").arg(command)
     };
-    let mut group = Group::spawn(&command).map_err(|error| error.to_string())?;
+    let mut group = Group::spawn(&shell).map_err(|error| error.to_string())?;
     let ended = time::timeout_at(until, group.ended()).await;
     let exit = group.end();
-    let said = match alerts::sanitise(group.output().bytes(), 300) {
+    let said = redact_output(&String::from_utf8_lossy(group.output().bytes()), command);
+    let said = match alerts::sanitise(said.as_bytes(), 300) {
         said if said.trim().is_empty() => String::new(),
         said => format!(": {said}"),
     };

@@ -268,7 +268,7 @@ impl Case {
         let until = time::Instant::now() + probe::TOGETHER;
         for wanted in self.probes.iter() {
             probe::run(wanted, self.way, &self.members, &self.admin, until).await?;
-            self.note(format!("probe passed: {}", probe::name(wanted)));
+            self.note(format!("probe passed: {wanted}"));
         }
         Ok(())
     }

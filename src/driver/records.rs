@@ -23,7 +23,7 @@ use crate::os::state::StateDir;
 
 use super::inheritance::Inherited;
 use super::notify::Told;
-use super::readings::Readings;
+use super::readings::{Readings, sha256};
 use super::request::Request;
 
 /// No record is larger: the largest is what a generation with 20,000 certificates has read.
@@ -483,10 +483,10 @@ fn surroundings() -> u64 {
     hasher.finish()
 }
 
-/// What a request asks for, as far as two of them may share one outcome.
+/// What a request asks for, as far as two of them may share one outcome: its hash, for probes hold secrets.
 pub fn asked(request: &Request) -> String {
     let words: Vec<OsString> = request.extra.clone();
-    format!(
+    let all = format!(
         "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:x}",
         request.haproxy,
         request.configs,
@@ -503,5 +503,6 @@ pub fn asked(request: &Request) -> String {
         request.limits.bound,
         request.limits.live,
         surroundings()
-    )
+    );
+    sha256(all.as_bytes())
 }

@@ -1,11 +1,13 @@
 //! What a handover is asked to do, resolved by `cli` from flags, environment and files.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::core::input::Refusal;
 use crate::core::plan::{Drain, Limits, Way};
+use crate::haproxy::secrets::{redact_url, redact_words};
 
 use super::drain::OnDrain;
 
@@ -27,6 +29,20 @@ pub enum Probe {
     Tcp(std::net::SocketAddr),
     /// A command exits 0.
     Command(String),
+}
+
+/// As it is told: without what may be secret.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Http { address, host, path, .. } => {
+                f.write_str(&redact_url(&format!("http://{host}{path}")))?;
+                if *host == address.to_string() { Ok(()) } else { write!(f, " at {address}") }
+            }
+            Probe::Tcp(address) => write!(f, "tcp://{address}"),
+            Probe::Command(command) => write!(f, "exec:{}", redact_words(command)),
+        }
+    }
 }
 
 /// Everything that `reload` was asked for.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::driver::request::Probe;
+use crate::haproxy::secrets::{redact_probe, redact_words};
 
 /// The same, and `0.5`, as keepalived has it: seconds.
 pub(in crate::cli) fn seconds(text: &str) -> Result<Duration, String> {
@@ -12,14 +13,20 @@ pub(in crate::cli) fn seconds(text: &str) -> Result<Duration, String> {
 
 /// Reads `1m30s`, `200ms`, `0s`.
 pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as 1m30s, 10s or 200ms"))?;
+    let span: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| format!("{:?} is not a duration such as 1m30s, 10s or 200ms", told(text)))?;
     Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// What was typed, without secrets: it may be a probe, also where it is none.
+pub(in crate::cli) fn told(text: &str) -> String {
+    redact_words(&redact_probe(text))
 }
 
 /// Reads a probe.
 pub(in crate::cli) fn probe(text: &str) -> Result<Probe, String> {
-    let bad = |why: &str| format!("{text:?}: {why}");
+    let bad = |why: &str| format!("{:?}: {why}", told(text));
     if let Some(command) = text.strip_prefix("exec:") {
         return if command.trim().is_empty() {
             Err(bad("no command"))
@@ -37,6 +44,9 @@ pub(in crate::cli) fn probe(text: &str) -> Result<Probe, String> {
         return Err(bad("http://ADDR:PORT/PATH[=STATUS], tcp://ADDR:PORT or exec:COMMAND"));
     };
     let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    if authority.contains('@') {
+        return Err(bad("it has no user and password; let a command ask, with exec:"));
+    }
     let with_port = if authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
         authority.to_owned()
     } else {
@@ -83,5 +93,16 @@ mod tests {
         assert!(matches!(probe("tcp://127.0.0.1:25"), Ok(Probe::Tcp(_))));
         assert!(probe("exec: ").is_err());
         assert!(probe("nonsense").is_err());
+        assert_eq!(probe("nonsense").unwrap_err().split_once(':').unwrap().0, "\"nonsense\"");
+        for wrong in [
+            "http://me:S3CR3T@127.0.0.1/",
+            "http://me:S3C/R3T@127.0.0.1/",
+            "https://127.0.0.1/?x=S3CR3T",
+            "http://127.0.0.1/a b?x=S3CR3T",
+            "tcp://me:S3CR3T@127.0.0.1:80",
+        ] {
+            let why = probe(wrong).unwrap_err();
+            assert!(why.contains("***") && !why.contains("R3T"), "{why}");
+        }
     }
 }

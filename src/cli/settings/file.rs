@@ -2,6 +2,7 @@
 //!
 //! What a key means is the help of the option of the same name. Called by the settings, and by the man page.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use toml::Table;
 
 use crate::cli::options::{FormWord, OnState, WayWord, duration, probe};
 use crate::cli::output;
+use crate::haproxy::secrets::{redact_probe, redact_words};
 use crate::os::files::{self, FileError};
 
 /// Where the settings are, unless `--settings` says otherwise.
@@ -108,10 +110,22 @@ impl TryFrom<String> for Text {
     }
 }
 
-/// A probe in the settings file, as it is typed.
-#[derive(Debug, Deserialize)]
+/// A probe as it is typed. It is told without its secrets.
+#[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct ProbeText(pub(super) String);
+
+impl fmt::Display for ProbeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact_probe(&self.0))
+    }
+}
+
+impl fmt::Debug for ProbeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
 
 impl TryFrom<String> for ProbeText {
     type Error = String;
@@ -125,8 +139,17 @@ impl TryFrom<String> for ProbeText {
 pub(super) fn read(named: Option<&Path>) -> anyhow::Result<(PathBuf, File)> {
     let (path, text) = text(named);
     let text = text.context("settings file")?;
-    let file = toml::from_slice(&text).with_context(|| format!("settings file {}", path.display()))?;
+    let file = toml::from_slice(&text)
+        .map_err(|error| anyhow::anyhow!("settings file {}: {}", path.display(), told(&error, &text)))?;
     Ok((path, file))
+}
+
+/// What is wrong, and in which line; not the line itself, which may be a probe with a secret in it.
+fn told(error: &toml::de::Error, text: &[u8]) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.iter().filter(|byte| **byte == b'\n').count() + 1);
+    let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+    format!("{place}{}", redact_words(error.message()))
 }
 
 /// The same; what can't be understood of it is left out, with a warning: key by key, or all of it where it is not even TOML.
@@ -138,7 +161,7 @@ pub(super) fn read_leniently(named: Option<&Path>) -> anyhow::Result<(PathBuf, F
     };
     let table = text
         .map_err(|error| error.to_string())
-        .and_then(|text| toml::from_slice::<Table>(&text).map_err(|error| error.message().to_owned()));
+        .and_then(|text| toml::from_slice::<Table>(&text).map_err(|error| redact_words(error.message())));
     let table = match table {
         Ok(table) => table,
         Err(why) => {
@@ -152,7 +175,7 @@ pub(super) fn read_leniently(named: Option<&Path>) -> anyhow::Result<(PathBuf, F
             Ok(_) => {
                 known.insert(key, value);
             }
-            Err(error) => left_out(&key, error.message())?,
+            Err(error) => left_out(&key, &redact_words(error.message()))?,
         }
     }
     let file = File::deserialize(known).with_context(|| format!("settings file {}", path.display()))?;

@@ -8,10 +8,9 @@ use crate::core::exit;
 use crate::core::outcome::{Cause, Outcome, Rest, Verdict};
 use crate::core::phase::Step;
 use crate::driver::attempt::Attempt;
-use crate::driver::probe;
 use crate::driver::records::{Generation, Given};
 use crate::driver::recover;
-use crate::driver::request::{Refused, Request};
+use crate::driver::request::{Probe, Refused, Request};
 use crate::driver::texts::Texts;
 use crate::driver::timeline::Timeline;
 use crate::driver::ways::Chosen;
@@ -67,7 +66,7 @@ impl Handover<'_> {
         // Perhaps not ours: that of one before us, which was killed while it committed.
         files::forget_half_written(&self.old.pidfile);
         if outcome.cause == Some(Cause::NotProven(Step::Probes)) {
-            let asked: Vec<String> = self.request.probes.iter().map(probe::name).collect();
+            let asked: Vec<String> = self.request.probes.iter().map(Probe::to_string).collect();
             self.notes.push(format!("the probes were {}", asked.join(", ")));
         }
         if let Some(worse) = self.worse.take()
