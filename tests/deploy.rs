@@ -50,7 +50,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 34] = [
+const OF_HARELOAD: [(&str, Test); 36] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
@@ -75,6 +75,8 @@ const OF_HARELOAD: [(&str, Test); 34] = [
     ("interrupted::at_any_instant", interrupted::at_any_instant),
     ("outputs::of_github", outputs::of_github),
     ("outputs::of_gitlab_and_junit", outputs::of_gitlab_and_junit),
+    ("outputs::without_the_secrets_of_probes", outputs::without_the_secrets_of_probes),
+    ("outputs::without_the_secrets_that_haproxy_quotes", outputs::without_the_secrets_that_haproxy_quotes),
     ("refused::candidates", refused::candidates),
     ("refused::places", refused::places),
     ("refused::where_the_check_is_killed", refused::where_the_check_is_killed),

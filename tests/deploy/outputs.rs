@@ -1,10 +1,12 @@
 //! What pipelines read.
 
 use std::fs;
+use std::path::Path;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::hareload::Hareload;
 use hareload_testkit::process::RunResult;
 use hareload_testkit::serde_json::{self, Value};
 
@@ -89,4 +91,127 @@ pub(crate) fn of_gitlab_and_junit(haproxy: &Haproxy) -> Result<()> {
         .expect_said(&["deploy, rollback, check"])?;
     site.stage.hareload().verb("status").env("HARELOAD_OUTPUT", "junit").run()?.expect_code(0)?;
     site.expect_matching("g3")
+}
+
+/// Every form that a deploy is told in.
+const FORMS: [&str; 5] = ["human", "json", "github", "gitlab", "junit"];
+
+/// Runs it; nothing that it says has the secret.
+fn quiet(command: &Hareload, code: i32) -> Result<RunResult> {
+    let told = command.run()?;
+    ensure!(!format!("{}{}", told.stdout, told.stderr).contains(SECRET), "a secret: {told:?}");
+    told.expect_code(code)
+}
+
+/// No file in it, at whatever depth, has the secret.
+fn expect_none_in(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            expect_none_in(&path)?;
+        } else if path.is_file() {
+            let text = fs::read(&path)?;
+            let held = text.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+            ensure!(!held, "a secret in {}: {}", path.display(), String::from_utf8_lossy(&text));
+        }
+    }
+    Ok(())
+}
+
+/// Whatever is remembered is told without the secret, and holds none.
+fn expect_forgotten(site: &Site) -> Result<()> {
+    for options in [["-v", "-n9"], ["-c", "-n9"]] {
+        for form in ["human", "json"] {
+            let history = site.stage.hareload().verb("history").args(options).args(["--output", form]);
+            quiet(&history, 0)?;
+        }
+    }
+    expect_none_in(&site.stage.instance.state_dir())?;
+    expect_none_in(&site.history(""))
+}
+
+pub(crate) fn without_the_secrets_of_probes(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let address = site.stage.instance.address()?;
+    let failing = [
+        (format!("http://{address}/?token={SECRET}&a={SECRET}=404"), "?token=***&a=***"),
+        (format!("exec:FOO_TOKEN={SECRET}; echo it was $FOO_TOKEN; exit 3"), "exec:FOO_TOKEN=***"),
+        (format!("exec:curl -u me:{SECRET} file:///nowhere; false"), "exec:curl -u ***"),
+    ];
+    for form in FORMS {
+        for (probe, told) in &failing {
+            let deploy = site.stage.hareload().verb("deploy").arg(&candidate).args(["--output", form, "-v"]);
+            let deploy =
+                deploy.args(["--probe", probe]).env("GITHUB_STEP_SUMMARY", site.checkout("summary.md"));
+            let result = quiet(&deploy, 150)?;
+            let all = format!("{}{}", result.stdout, result.stderr).replace("%3D", "=");
+            ensure!(all.contains(told), "no {told}: {result:?}");
+        }
+    }
+    let summary = fs::read_to_string(site.checkout("summary.md"))?;
+    ensure!(!summary.contains(SECRET), "a secret: {summary}");
+    expect_forgotten(&site)?;
+    // One that passes is told too.
+    let passing = format!("http://{address}/?token={SECRET}=200");
+    let deploy = site.deploy(&candidate).args(["--probe", &passing, "--probation", "1s"]);
+    quiet(&deploy, 0)?;
+    quiet(&site.stage.hareload().arg("-v").args(["--probe", &passing]), 0)?;
+    expect_forgotten(&site)?;
+    // And what makes no sense, wherever it was written.
+    let wrong = format!("http://me:{SECRET}@127.0.0.1/");
+    for verb in ["deploy", "reload", "start", "settings", "notify"] {
+        quiet(&site.stage.hareload().verb(verb).args(["--probe", &wrong]), 2)?.expect_said(&["me:***@"])?;
+    }
+    quiet(&site.stage.hareload().arg(&wrong), 2)?;
+    let settings = site.checkout("hareload.toml");
+    for (line, code) in [
+        (format!("probe = [\"{wrong}\"]"), 2),
+        (format!("probe = \"{wrong}\""), 2),
+        (format!("prob = [\"{wrong}\"]"), 2),
+        (format!("probe = [\"{wrong}"), 2),
+        (format!("probe = [\"{passing}\", \"exec:A_KEY={SECRET} x\"]"), 0),
+    ] {
+        fs::write(&settings, format!("{line}\n"))?;
+        for form in ["human", "json"] {
+            let told = site.stage.hareload().verb("settings").args(["--output", form]).arg("--settings");
+            quiet(&told.arg(&settings), code)?;
+        }
+        quiet(&site.stage.hareload().verb("status").arg("--settings").arg(&settings), 0)?;
+    }
+    site.expect_matching("g2")
+}
+
+pub(crate) fn without_the_secrets_that_haproxy_quotes(haproxy: &Haproxy) -> Result<()> {
+    let mut site = Site::new(haproxy)?;
+    for wrong in [
+        format!("userlist u\n  user a insecure-password \\\n    {SECRET}\n"),
+        format!("userlist u\n  user a insecure-password x {SECRET} groups g\n"),
+        format!("userlist u\n  user a insecure-password \"x {SECRET}\n"),
+        format!("userlist u\n  insecure-password {SECRET}\n"),
+        format!(
+            "listen s\n  mode http\n  stats auth a:{SECRET} {SECRET}\n  stats auht a:{SECRET} {SECRET}\n"
+        ),
+    ] {
+        let broken = Config::plain("g2").append(&wrong);
+        let candidate = site.candidate(&broken)?;
+        for form in FORMS {
+            let deploy =
+                site.stage.hareload().verb("deploy").arg(&candidate).args(["--output", form, "--diff"]);
+            quiet(&deploy, 6)?;
+        }
+        for form in ["human", "json"] {
+            let check = site.stage.hareload().verb("check").args(["--output", form]);
+            site.stage.instance.write_config(broken.clone())?;
+            quiet(&check, 6)?;
+            quiet(&site.stage.hareload().args(["-v", "--output", form]), 6)?;
+            site.stage.instance.write_config(Config::plain("g1"))?;
+        }
+        expect_none_in(&site.history(""))?;
+        expect_none_in(&site.stage.instance.state_dir())?;
+    }
+    site.expect_matching("g1")
 }
