@@ -123,7 +123,7 @@ impl Finder<'_> {
         } else if HEADERS.iter().any(&is) {
             self.header(at);
         } else if is(&"auth") {
-            if before.eq_ignore_ascii_case("stats") {
+            if before.to_ascii_lowercase().starts_with("stat") {
                 self.hide_rest(at + 1);
             } else if self.text(at + 1).contains(':') {
                 self.hide_value(at + 1);
@@ -131,7 +131,7 @@ impl Finder<'_> {
         } else if is(&"stats") {
             // whatever was meant by `stats atuh admin:x`
             if self.text(at + 2).contains(':') && !STATS.contains(&self.text(at + 1)) {
-                self.hide_value(at + 2);
+                self.hide_rest(at + 2);
             }
         } else if is(&"user") {
             self.user(at);
