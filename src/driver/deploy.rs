@@ -21,6 +21,7 @@ use crate::os::{clock, signals};
 use super::find::{self, DEFAULT_INSTANCE, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::inheritance;
+use super::pidfile;
 use super::readings::Readings;
 use super::request::{Refused, Request};
 use super::start;
@@ -297,6 +298,12 @@ impl Deploying<'_> {
             }
         })?;
         old.processes.iter().try_for_each(|process| super::reload::may_be_told(process))?;
+        // What the handover would find, once the candidate is in place.
+        pidfile::replaceable(&old.pidfile)?;
+        held.overlay()?;
+        if !old.processes.is_empty() {
+            held.haproxy(&old)?;
+        }
         let configs = held.config_paths(&old)?;
         let mut passed_over = Vec::new();
         let (wanted, pruned, kept) = match &self.deploy.source {

@@ -289,7 +289,7 @@ impl Held<'_> {
     }
 
     /// The HAProxy to start: what was asked for, or what runs.
-    fn haproxy(&self, old: &Old) -> Result<PathBuf, Refused> {
+    pub(super) fn haproxy(&self, old: &Old) -> Result<PathBuf, Refused> {
         match (&self.request.haproxy, old.executable()) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(path)) if path.exists() => Ok(path),

@@ -7,11 +7,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::os::files::{self, Attributes, Durability, FileError};
+use crate::os::privilege;
 use crate::os::state::{StateDir, StateError};
 
 use super::place::{Content, LARGEST};
@@ -20,6 +22,9 @@ use crate::driver::readings::{Change, How, sha256};
 
 /// The number under which lies what the deploy under way replaces. It is none of the kept ones.
 pub(super) const ASIDE: u64 = 0;
+
+/// The largest number: what JSON keeps whole everywhere, 2^53 - 1; RFC 8259, 6.
+const LARGEST_NUMBER: u64 = (1 << 53) - 1;
 
 /// The name of the directory.
 const DIRECTORY: &str = "configurations";
@@ -235,7 +240,8 @@ impl Store {
     fn numbers(&self) -> Vec<u64> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let mut numbers: Vec<u64> = numbers.filter(|number| *number != ASIDE).collect();
+        let mut numbers: Vec<u64> =
+            numbers.filter(|number| *number != ASIDE && *number <= LARGEST_NUMBER).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -437,12 +443,21 @@ impl Store {
                 self.forget(number);
             }
         }
-        // What was being kept when a hareload died has no manifest. One that can't be read is for somebody to look at.
-        for number in self.numbers().into_iter().filter(|number| !but.contains(number)) {
-            if matches!(self.read(number), Ok(None)) {
-                self.forget(number);
-            }
+    }
+
+    /// Removes what was being kept when a hareload died: what was set aside, and what has no manifest. One that can't be read is
+    /// for somebody to look at.
+    pub(super) fn tidy(&self) {
+        let is_ours = |metadata: fs::Metadata| metadata.is_dir() && metadata.uid() == privilege::euid();
+        if !fs::symlink_metadata(&self.directory).is_ok_and(is_ours) {
+            return;
         }
+        self.forget(ASIDE);
+        let has_manifest = |number: &u64| fs::symlink_metadata(self.place(*number).join(MANIFEST)).is_ok();
+        self.numbers()
+            .into_iter()
+            .filter(|number| !has_manifest(number))
+            .for_each(|number| self.forget(number));
     }
 }
 
@@ -490,7 +505,6 @@ mod tests {
         assert_eq!((kept.files.len(), kept.state), (2, State::Good));
         assert_eq!(store.content(second, &kept.files[1]).unwrap(), content("key"));
         let copy = |number: u64| fs::metadata(store.place(number).join("files/etc/ssl/a.pem")).unwrap();
-        use std::os::unix::fs::MetadataExt as _;
         assert_eq!(copy(first).ino(), copy(second).ino(), "it is there once");
         assert_eq!(copy(first).mode() & 0o777, 0o600);
         fs::write(store.place(second).join("files/etc/haproxy/haproxy.cfg"), "x").unwrap();
@@ -507,11 +521,14 @@ mod tests {
             let state = if text == "b" { State::Failed } else { State::Good };
             store.keep(contents(state, &[("/x", text)])).unwrap();
         }
-        fs::create_dir(store.place(9)).unwrap();
+        for stray in [ASIDE, 9, u64::MAX] {
+            fs::create_dir(store.place(stray)).unwrap();
+        }
+        store.tidy();
         store.limit(1, &[1]);
         let left: Vec<u64> = store.all().iter().map(|one| one.number).collect();
         assert_eq!(left, [1, 2, 4]);
-        assert!(!store.place(9).exists());
+        assert!(!store.place(9).exists() && !store.place(ASIDE).exists() && store.place(u64::MAX).exists());
         fs::write(store.place(2).join(MANIFEST), "{}").unwrap();
         fs::write(store.directory.join(IN_PLACE), "x").unwrap();
         store.limit(1, &[1]);

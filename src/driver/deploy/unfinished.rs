@@ -51,7 +51,11 @@ impl Held<'_> {
     pub(in crate::driver) async fn unfinished_deploy(&self) -> Option<Account> {
         let history_dir = &self.request.history_dir;
         let mut transaction = match Transaction::unfinished(history_dir) {
-            Ok(transaction) => transaction?,
+            Ok(Some(transaction)) => transaction,
+            Ok(None) => {
+                Store::of(history_dir).tidy();
+                return None;
+            }
             Err(unread) => return Some(self.refused(lost(history_dir, &unread))),
         };
         let store = Store::of(history_dir);
