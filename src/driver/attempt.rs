@@ -142,7 +142,7 @@ impl Preparation<'_> {
         let env = inheritance::with(self.old.inherited(), self.exported);
         let workdir = self.old.start_directory();
         let (readings, config) =
-            Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env));
+            Readings::take(self.configs, workdir.as_deref(), inheritance::environment(&env), None);
         if let Err(error) = self.records.set_readings(number, &readings) {
             notes.push(format!("what the new one reads can't be written down: {error}"));
         }

@@ -196,9 +196,10 @@ struct Opened {
     recovered: Option<Account>,
     configs: Vec<PathBuf>,
     plan: Plan,
+    /// What the one that serves has read, if that is known.
+    read: Option<Readings>,
+    /// What another one would read now.
     readings: Readings,
-    /// Whether the one that serves runs what is in place.
-    runs: bool,
     /// The kept configuration that is gone back to.
     kept: Option<u64>,
     /// Newer ones that can't be gone back to, and why.
@@ -263,6 +264,7 @@ impl Deploying<'_> {
         if self.deploy.if_changed {
             match self.change(&opened) {
                 None => {
+                    self.settle(&opened);
                     deployment.fate = Fate::Unchanged;
                     return Ok(());
                 }
@@ -275,7 +277,11 @@ impl Deploying<'_> {
             return self.foretell(rehearsing, deployment);
         }
         let held = Held { request: &request, ..self.held.clone() };
-        let conducting = conduct::Conducting { held: &held, deploy: self.deploy };
+        let conducting = conduct::Conducting {
+            held: &held,
+            deploy: self.deploy,
+            runs: self.runs_what_is_in_place(&opened),
+        };
         held.within(async |interrupts| conducting.conduct(opened, rehearsing, deployment, interrupts).await)
     }
 
@@ -318,9 +324,9 @@ impl Deploying<'_> {
         };
         let plan = Plan::make(wanted, &pruned)?;
         allowed::check(&plan)?;
-        let readings = readings_of(&configs, &old, held.request);
-        let runs = self.runs_what_is_in_place(&old);
-        Ok(Opened { old, recovered, configs, plan, readings, runs, kept, passed_over })
+        let read = old.number.and_then(|number| held.records.readings(number));
+        let readings = readings_of(&configs, &old, held.request, read.as_ref());
+        Ok(Opened { old, recovered, configs, plan, read, readings, kept, passed_over })
     }
 
     /// What is started from where nobody serves.
@@ -495,9 +501,9 @@ fn is_hash(expected: &str, hash: &str) -> bool {
 }
 
 /// What a HAProxy would read that is started now in the place of this one.
-fn readings_of(configs: &[PathBuf], old: &Old, request: &Request) -> Readings {
+fn readings_of(configs: &[PathBuf], old: &Old, request: &Request, earlier: Option<&Readings>) -> Readings {
     let inherited = inheritance::with(old.inherited(), &request.exported);
-    Readings::take(configs, old.start_directory().as_deref(), inheritance::environment(&inherited)).0
+    Readings::take(configs, old.start_directory().as_deref(), inheritance::environment(&inherited), earlier).0
 }
 
 /// The configurations that are kept of an instance, the oldest first.

@@ -1,47 +1,22 @@
 //! What a generation has read at its start, and whether it has changed since.
 //!
 //! Written down right before the new one is spawned, so that a file that changes meanwhile is told as changed, never the
-//! other way round; compared by `status`. Reads configuration files, and the files that they name as far as
-//! [`crate::haproxy::config`] can tell. A file that looks as it did (size, times, inode) is not read again.
+//! other way round; compared by `status` and `deploy --if-changed`. Reads configuration files, and the files that they name as
+//! far as [`crate::haproxy::config`] can tell. A file that looks as it did (size, times, inode) is not read again.
 
-use std::collections::HashSet;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
+mod beside;
+mod looks;
+mod scripts;
+mod taking;
+
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::haproxy::config::{self, Config, Content, Environment};
-use crate::haproxy::lua;
-use crate::os::files;
-
-use super::texts::{self, Texts};
-
-/// How many bytes of named files are hashed: beyond it, only size and times tell. 10,000 certificates have some 40 MB,
-/// and nobody should wait for them.
-const MOST_HASHED: u64 = 16 << 20;
-
-/// How many files are looked at at all.
-const MOST_FILES: usize = 20_000;
-
-/// The largest configuration file; see [`super::texts`].
-const MOST_OF_ONE: usize = 64 << 20;
-
-/// What HAProxy looks for beside a certificate (`ssl-load-extra-files`, 2.2).
-const BESIDE: [&str; 7] = [".key", ".ocsp", ".issuer", ".sctl", ".rsa", ".ecdsa", ".dsa"];
-
-/// Those of them that are certificates themselves: a bundle.
-const KINDS: [&str; 3] = [".rsa", ".ecdsa", ".dsa"];
-
-/// What names of servers are looked up in, before anybody is asked; hosts(5).
-const HOSTS: &str = "/etc/hosts";
-
-/// Of so many certificates it is noticed if something comes beside that was not there: each costs seven looks.
-const MOST_AWAITED: usize = 100;
-
-/// How many certificates are looked beside.
-const MOST_BESIDE: usize = 1000;
+use beside::Directories;
+use looks::Moment;
+pub use looks::{Look, sha256};
 
 /// Everything that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +30,9 @@ pub struct Readings {
     /// Why there may be more, which only HAProxy knows.
     #[serde(default)]
     pub unclear: Option<String>,
+    /// Whether the key of `a.crt` is looked for in `a.key` (`ssl-load-extra-del-ext`).
+    #[serde(default)]
+    del_ext: bool,
 }
 
 /// One file or directory.
@@ -76,6 +54,8 @@ pub struct Reading {
 pub enum Kind {
     /// The content of a file.
     File,
+    /// That of a certificate, beside which HAProxy reads others.
+    Certificate,
     /// That of a file of the host's, which others write: a deploy does not put it back.
     Host,
     /// That of a file that is mentioned, and may be read.
@@ -84,16 +64,6 @@ pub enum Kind {
     Configs,
     /// The names of all files in a directory.
     Directory,
-}
-
-/// How a file looks from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
-    size: u64,
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// What has become of a file.
@@ -120,124 +90,87 @@ pub enum How {
 }
 
 impl Readings {
-    /// Reads what a HAProxy will read that is started now from `workdir`, in this environment.
-    ///
-    /// What the configuration says is given too: it may be large, and is read once.
-    pub(super) fn take(
-        configs: &[PathBuf],
-        workdir: Option<&Path>,
-        environment: Environment,
-    ) -> (Readings, Config) {
-        // The next command may be called from elsewhere.
-        let seen = |path: &Path| {
-            let path = texts::within(workdir, path);
-            std::path::absolute(&path).unwrap_or(path)
-        };
-        let mut taking = Taking::default();
-        let mut whole = Sha256::new();
-        for config in configs {
-            let path = seen(config);
-            if path.is_dir() {
-                taking.directory(&path, Kind::Configs);
-            }
-        }
-        let texts = Texts::read(configs, workdir);
-        for (name, text) in texts.contents() {
-            let path = seen(Path::new(name));
-            whole.update(text);
-            taking.known(path, text);
-        }
-        let parsed = texts.config_in(environment);
-        let mut certificates = 0;
-        taking.del_ext = parsed.files.del_ext();
-        taking.unclear = parsed
-            .files
-            .unclear()
-            .map(|place| format!("{place} and perhaps what follows names files that only HAProxy knows"));
-        for (path, content) in parsed.files.paths() {
-            let path = seen(&path);
-            match content {
-                Content::Other => taking.file(&path, Kind::File),
-                Content::Host => taking.file(&path, Kind::Host),
-                // Known ones come first.
-                Content::Possible => {}
-                Content::Authorities => taking.authorities(&path),
-                Content::Lua => {
-                    let base = configs.first().map_or(Path::new(""), PathBuf::as_path);
-                    let also = |path: &str| seen(&parsed.files.seen_from(base, path));
-                    taking
-                        .script(&path, parsed.files.lua_paths(), &|path| [seen(Path::new(path)), also(path)]);
-                }
-                Content::Spoe => {
-                    taking.file(&path, Kind::File);
-                    let text = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
-                    taking.mentioned(
-                        config::mentioned_in(&String::from_utf8_lossy(&text))
-                            .map(|word| seen(Path::new(word))),
-                    );
-                }
-                Content::CertificateList => {
-                    taking.file(&path, Kind::File);
-                    let list = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
-                    let list = String::from_utf8_lossy(&list);
-                    taking.mentioned(config::mentioned_in(&list).map(|word| seen(Path::new(word))));
-                    for line in list.lines() {
-                        let name = line.trim_start().split([' ', '\t', '[', '#']).next().unwrap_or_default();
-                        if !name.is_empty() && !name.starts_with('@') {
-                            taking.certificate(&seen(&parsed.files.in_list(&path, name)), &mut certificates);
-                        }
-                    }
-                }
-                Content::Certificate => taking.certificate(&path, &mut certificates),
-            }
-        }
-        let possible = parsed.files.paths().filter(|(_, content)| *content == Content::Possible);
-        taking.mentioned(possible.map(|(path, _)| seen(&path)).chain([PathBuf::from(HOSTS)]));
-        let (config, files) = (hexadecimal(whole), taking.readings);
-        (Readings { config, files, left_out: taking.left_out, unclear: taking.unclear }, parsed)
-    }
-
     /// What has changed since, of what is certain to have been read.
     pub(super) fn changes(&self) -> Vec<Change> {
         let certain = self.files.iter().filter(|reading| reading.kind != Kind::Mentioned);
-        let changed = certain.filter_map(|reading| {
-            Some(Change { path: reading.path.display().to_string(), how: reading.change()? })
-        });
-        changed.collect()
+        let changed = certain.filter_map(|reading| Some((reading.path.clone(), reading.change()?)));
+        let appeared = self.appeared_beside().into_iter().map(|path| (path, How::Appeared));
+        changed.chain(appeared).map(|(path, how)| Change { path: path.display().to_string(), how }).collect()
+    }
+
+    /// What HAProxy would read now beside the certificates, and was not there.
+    fn appeared_beside(&self) -> Vec<PathBuf> {
+        let known: HashSet<&Path> = self.files.iter().map(|reading| reading.path.as_path()).collect();
+        let mut directories = Directories::default();
+        let certificates = self.files.iter().filter(|reading| reading.kind == Kind::Certificate);
+        let beside = certificates.flat_map(|reading| directories.beside(&reading.path, self.del_ext));
+        beside.filter(|path| !known.contains(path.as_path())).collect()
     }
 
     /// Why one that is started now may read something else than the one that has read this; `None` if it does not. `now` is
     /// what it would read.
     pub(super) fn may_differ(&self, now: &Readings) -> Option<String> {
-        let all = |readings: &Readings| -> HashSet<PathBuf> {
-            readings.files.iter().map(|reading| reading.path.clone()).collect()
+        let (thens, nows) = (self.by_path(), now.by_path());
+        let change = self.files.iter().find_map(|then| {
+            let how = match nows.get(then.path.as_path()) {
+                Some(now) => then.change_to(now),
+                None => then.change(),
+            };
+            Some(format!("{}: {}", then.path.display(), how?.told()))
+        });
+        let too_many = || Some(self.left_out).filter(|left_out| *left_out > 0);
+        let not_in = |readings: &'_ Readings, others: &HashMap<&Path, &Reading>| {
+            let one = readings.files.iter().find(|one| !others.contains_key(one.path.as_path()));
+            one.map(|one| one.path.display().to_string())
         };
-        let change = self.files.iter().find_map(|reading| Some((&reading.path, reading.change()?)));
-        match (change, &self.unclear, self.left_out) {
-            (Some((path, how)), ..) => Some(format!("{}: {}", path.display(), how.told())),
-            (None, Some(why), _) => Some(why.clone()),
-            (None, None, 1..) => Some(format!("{} files are too many to look at", self.left_out)),
-            (None, None, 0) if all(self) != all(now) => Some("it names other files now".to_owned()),
-            (None, None, 0) => None,
-        }
+        change
+            .or_else(|| self.unclear.clone())
+            .or_else(|| Some(format!("{} files are too many to look at", too_many()?)))
+            .or_else(|| Some(format!("{}: it was not read", not_in(now, &thens)?)))
+            .or_else(|| Some(format!("{}: it would not be read any more", not_in(self, &nows)?)))
+    }
+
+    /// Whether a file that looked as if it may still be written to looks settled now.
+    pub(super) fn has_settled(&self, now: &Readings) -> bool {
+        let settled = |readings: &Readings| {
+            let looks = readings.files.iter().filter_map(|reading| reading.look.as_ref());
+            looks.filter(|look| look.is_settled()).count()
+        };
+        settled(self) < settled(now)
+    }
+
+    fn by_path(&self) -> HashMap<&Path, &Reading> {
+        self.files.iter().map(|reading| (reading.path.as_path(), reading)).collect()
     }
 }
 
 impl Reading {
     fn change(&self) -> Option<How> {
-        let now = match look(&self.path) {
-            Ok(now) => now,
+        let now = match looks::metadata(&self.path) {
+            Ok(now) => now.map(|metadata| Look::of(&metadata, Moment::now())),
             Err(_) => return Some(How::Hidden),
         };
         match (&self.look, now) {
             (None, None) => None,
             (None, Some(_)) => Some(How::Appeared),
             (Some(_), None) => Some(How::Gone),
-            (Some(then), Some(now)) if *then == now => None,
+            (Some(then), Some(now)) if then.proves(&now) => None,
+            // It is too large to be hashed.
+            (Some(then), Some(now)) if self.digest.is_none() && then.is_as(&now) => None,
             (Some(_), Some(_)) => {
-                let same = self.digest.is_some() && self.digest == digest(&self.path, self.kind);
+                let same = self.digest.is_some() && self.digest == looks::digest(&self.path, self.kind);
                 (!same).then_some(How::Changed)
             }
+        }
+    }
+
+    /// The same, where it has just been looked at; only what is proven is no change.
+    fn change_to(&self, now: &Reading) -> Option<How> {
+        match (&self.look, &now.look) {
+            (Some(then), Some(look)) if then.proves(look) => None,
+            (Some(_), Some(_)) if self.digest.is_some() && self.digest == now.digest => None,
+            (Some(_), Some(_)) if self.digest.is_none() => Some(How::Changed),
+            _ => self.change(),
         }
     }
 }
@@ -254,230 +187,10 @@ impl How {
     }
 }
 
-#[derive(Default)]
-struct Taking {
-    readings: Vec<Reading>,
-    seen: HashSet<PathBuf>,
-    hashed: u64,
-    left_out: usize,
-    unclear: Option<String>,
-    del_ext: bool,
-}
-
-impl Taking {
-    fn is_new(&mut self, path: &Path) -> bool {
-        let new = self.seen.insert(path.to_owned());
-        if new && self.readings.len() >= MOST_FILES {
-            self.left_out += 1;
-            return false;
-        }
-        new
-    }
-
-    /// A file whose content is known already.
-    fn known(&mut self, path: PathBuf, text: &[u8]) {
-        if self.is_new(&path) {
-            let looks = look(&path).ok().flatten();
-            // It has another size than what was read: it is being written.
-            let looks = looks.filter(|look| look.size == u64::try_from(text.len()).unwrap_or(0));
-            let digest = Some(hexadecimal(Sha256::new().chain_update(text)));
-            self.readings.push(Reading { path, kind: Kind::File, look: looks, digest });
-        }
-    }
-
-    fn file(&mut self, path: &Path, kind: Kind) {
-        if !self.is_new(path) {
-            return;
-        }
-        let look = look(path).ok().flatten();
-        let size = look.as_ref().map(|look| look.size).filter(|size| self.hashed + size <= MOST_HASHED);
-        let digest = size.and_then(|size| {
-            self.hashed += size;
-            digest(path, kind)
-        });
-        self.readings.push(Reading { path: path.to_owned(), kind, look, digest });
-    }
-
-    /// What may be read, if it is there.
-    fn mentioned(&mut self, paths: impl Iterator<Item = PathBuf>) {
-        for path in paths {
-            if !self.seen.contains(&path) && path.is_file() {
-                self.file(&path, Kind::Mentioned);
-            }
-        }
-    }
-
-    /// A script, and what it reads besides. `seen` gives the places of a path, of which one counts.
-    fn script(&mut self, path: &Path, lua_paths: &[String], seen: &impl Fn(&str) -> [PathBuf; 2]) {
-        let mut scripts = vec![(path.to_owned(), Kind::File)];
-        while let Some((path, kind)) = scripts.pop() {
-            if self.seen.contains(&path) {
-                continue;
-            }
-            self.file(&path, kind);
-            let text = files::read_bounded(&path, MOST_OF_ONE).unwrap_or_default();
-            // A module that is a library.
-            if text.starts_with(b"\x7fELF") {
-                continue;
-            }
-            let asked = lua::read(&String::from_utf8_lossy(&text));
-            if let Some(line) = asked.unclear {
-                self.unclear
-                    .get_or_insert_with(|| format!("{}:{line} reads what only Lua knows", path.display()));
-            }
-            for place in asked.files.iter().flat_map(|named| seen(named)) {
-                // A file that it writes is no part of it.
-                self.file(&place, if place.is_file() { Kind::File } else { Kind::Mentioned });
-            }
-            self.mentioned(asked.words.iter().flat_map(|word| seen(word)));
-            for module in &asked.modules {
-                for place in lua::places(module, lua_paths).iter().flat_map(|place| seen(place)) {
-                    if !place.is_file() {
-                        // It goes before, should it come.
-                        self.file(&place, Kind::Mentioned);
-                        continue;
-                    }
-                    // Below /usr it is another program's.
-                    scripts.push(if place.starts_with("/usr") {
-                        (place, Kind::Host)
-                    } else {
-                        (place, Kind::File)
-                    });
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Certificates of authorities: one file, or all of a directory.
-    fn authorities(&mut self, path: &Path) {
-        match path.is_dir() {
-            true => self.all_in(path),
-            false => self.file(path, Kind::File),
-        }
-    }
-
-    fn all_in(&mut self, path: &Path) {
-        self.directory(path, Kind::Directory);
-        names_in(path, Kind::Directory).iter().for_each(|name| self.file(&path.join(name), Kind::File));
-    }
-
-    fn directory(&mut self, path: &Path, kind: Kind) {
-        if self.is_new(path) {
-            let look = look(path).ok().flatten();
-            self.readings.push(Reading {
-                path: path.to_owned(),
-                look,
-                digest: Some(digest_of_names(path, kind)),
-                kind,
-            });
-        }
-    }
-
-    fn beside(&mut self, path: &Path, awaited: bool) {
-        for beside in BESIDE.map(|end| with_end(path, end)) {
-            if awaited || beside.exists() {
-                self.file(&beside, Kind::File);
-            }
-        }
-    }
-
-    fn certificate(&mut self, path: &Path, count: &mut usize) {
-        if path.is_dir() {
-            return self.all_in(path);
-        }
-        self.file(path, Kind::File);
-        *count += 1;
-        if *count > MOST_BESIDE {
-            return;
-        }
-        let awaited = *count <= MOST_AWAITED;
-        self.beside(path, awaited);
-        if self.del_ext && path.extension().is_some_and(|end| end == "crt") {
-            self.beside(&path.with_extension(""), awaited);
-        }
-        for kind in KINDS {
-            let of_kind = with_end(path, kind);
-            if of_kind.exists() {
-                self.beside(&of_kind, awaited);
-            }
-        }
-    }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(end);
-    PathBuf::from(path)
-}
-
-fn look(path: &Path) -> io::Result<Option<Look>> {
-    let metadata = match std::fs::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    let look = Look {
-        size: metadata.len(),
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    };
-    Ok(Some(look))
-}
-
-fn digest(path: &Path, kind: Kind) -> Option<String> {
-    match kind {
-        Kind::File | Kind::Host | Kind::Mentioned => {
-            let text = files::read_bounded(path, MOST_OF_ONE).ok()?;
-            Some(hexadecimal(Sha256::new().chain_update(text)))
-        }
-        Kind::Configs | Kind::Directory => Some(digest_of_names(path, kind)),
-    }
-}
-
-fn names_in(path: &Path, kind: Kind) -> Vec<std::ffi::OsString> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries
-        .map(|entry| entry.file_name())
-        .filter(|name| {
-            let name = name.as_encoded_bytes();
-            match kind {
-                // What a deploy has beside what it replaces is none of it.
-                Kind::Directory => !name.starts_with(b".hareload-"),
-                _ => !name.starts_with(b".") && name.ends_with(b".cfg"),
-            }
-        })
-        .collect();
-    found.sort();
-    found
-}
-
-fn digest_of_names(path: &Path, kind: Kind) -> String {
-    let mut hash = Sha256::new();
-    for name in names_in(path, kind) {
-        hash.update(name.as_encoded_bytes());
-        hash.update(b"/");
-    }
-    hexadecimal(hash)
-}
-
-/// SHA-256 of a text, hexadecimal.
-#[must_use]
-pub fn sha256(text: &[u8]) -> String {
-    hexadecimal(Sha256::new().chain_update(text))
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::haproxy::config::Environment;
 
     /// Of what is certain to be read.
     fn names_of(readings: &Readings) -> Vec<String> {
@@ -501,9 +214,9 @@ mod tests {
             "frontend a\n bind :1 ssl crt certs\n use_backend %[src,map(m.map)]\n errorfile 503 none.http\n";
         std::fs::write(at("h.cfg"), text).unwrap();
         let configs = [PathBuf::from("h.cfg")];
-        let (readings, _) = Readings::take(&configs, Some(room.path()), Environment::default());
+        let (readings, _) = Readings::take(&configs, Some(room.path()), Environment::default(), None);
         assert_eq!(names_of(&readings).len(), 5);
-        assert_eq!(readings.config, hexadecimal(Sha256::new().chain_update(text)));
+        assert_eq!(readings.config, sha256(text.as_bytes()));
         assert_eq!(change_of(&readings), []);
 
         // A new date alone is no change.
@@ -527,19 +240,152 @@ mod tests {
         std::fs::write(at("mod.lua"), "return {}").unwrap();
         std::fs::write(at("x.lua"), "").unwrap();
         std::fs::write(at("h.cfg"), "global\n lua-prepend-path lib/?.lua\n lua-load l.lua\n").unwrap();
-        let take = || Readings::take(&[PathBuf::from("h.cfg")], Some(room.path()), Environment::default()).0;
+        let take =
+            || Readings::take(&[PathBuf::from("h.cfg")], Some(room.path()), Environment::default(), None).0;
         let readings = take();
         assert_eq!(names_of(&readings), ["h.cfg", "l.lua", "x.lua", "mod.lua"]);
         assert_eq!(readings.may_differ(&take()), None);
         std::fs::create_dir(at("lib")).unwrap();
         std::fs::write(at("lib/mod.lua"), "return {}").unwrap();
-        assert!(readings.may_differ(&take()).unwrap().ends_with("lib/mod.lua: it was not there"));
+        assert!(readings.may_differ(&take()).unwrap().ends_with("lib/mod.lua: it was not read"));
         std::fs::remove_dir_all(at("lib")).unwrap();
         assert_eq!(readings.may_differ(&take()), None);
         std::fs::write(at("mod.lua"), "return 1").unwrap();
         assert!(readings.may_differ(&take()).unwrap().ends_with("mod.lua: it has changed"));
         std::fs::write(at("l.lua"), "require(x)").unwrap();
         assert!(take().may_differ(&take()).unwrap().ends_with("l.lua:1 reads what only Lua knows"));
+    }
+
+    /// A configuration in a directory of its own, with files.
+    struct Room(tempfile::TempDir);
+
+    impl Room {
+        fn with(files: &[(&str, &str)]) -> Room {
+            let room = Room(tempfile::tempdir().unwrap());
+            files.iter().for_each(|(name, text)| room.write(name, text));
+            room
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.0.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn take(&self, config: &str, workdir: &str, earlier: Option<&Readings>) -> Readings {
+            self.take_in(config, workdir, Environment::default(), earlier)
+        }
+
+        fn take_in(
+            &self,
+            config: &str,
+            workdir: &str,
+            environment: Environment,
+            earlier: Option<&Readings>,
+        ) -> Readings {
+            Readings::take(&[PathBuf::from(config)], Some(&self.0.path().join(workdir)), environment, earlier)
+                .0
+        }
+    }
+
+    #[test]
+    fn scripts_are_followed_however_they_are_run() {
+        let room = Room::with(&[
+            ("h.cfg", "global\n lua-load l.lua\n"),
+            ("l.lua", "dofile('a.lua') local m = require('m') package.path = package.path .. ';mods/?.lua'"),
+            ("a.lua", "pcall(loadfile, 'b.lua')"),
+            ("b.lua", "local later = 'c.lua'"),
+            ("c.lua", "dofile('d')"),
+            ("d", "dofile('a.lua') f = io.open('d.txt')"),
+            ("d.txt", ""),
+            ("mods/m.lua", "require('n')"),
+            ("env/n.lua", "dofile('e')"),
+            ("e", ""),
+        ]);
+        let variable = ("LUA_PATH_5_4".to_owned(), Some("env/?.lua;;".to_owned()));
+        let take = || room.take_in("h.cfg", "", Environment::of([variable.clone()]), None);
+        let before = take();
+        assert_eq!(before.may_differ(&take()), None);
+        for name in ["a.lua", "b.lua", "c.lua", "d", "d.txt", "mods/m.lua", "env/n.lua", "e"] {
+            let before = take();
+            let text = std::fs::read_to_string(room.0.path().join(name)).unwrap();
+            room.write(name, &format!("{text} "));
+            let why = before.may_differ(&take()).unwrap_or_default();
+            assert!(why.ends_with(&format!("/{name}: it has changed")), "{name}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_certificates_is_seen_from_where_it_is_named() {
+        let list = "a.pem [ca-file ca.pem crl-file crl.pem verify optional] example.org\n/none.pem\n";
+        let room = Room::with(&[
+            (
+                "etc/h.cfg",
+                "global\n default-path config\n crt-base c\nfrontend f\n bind :1 ssl crt-list l/list\n",
+            ),
+            ("etc/l/list", list),
+            ("etc/c/a.pem", ""),
+            ("etc/ca.pem", ""),
+            ("etc/crl.pem", ""),
+        ]);
+        let take = || room.take("etc/h.cfg", "", None);
+        assert_eq!(names_of(&take()), ["h.cfg", "list", "a.pem", "ca.pem", "crl.pem", "none.pem"]);
+        for name in ["etc/c/a.pem", "etc/ca.pem", "etc/crl.pem"] {
+            let before = take();
+            room.write(name, "x");
+            assert_eq!(change_of(&before), [How::Changed], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_comes_beside_a_certificate_is_told_however_many_there_are() {
+        let room = Room::with(&[("h.cfg", "frontend f\n bind :1 ssl crt-list list\n")]);
+        let names = (0..1200).map(|number| format!("c/{number}.pem"));
+        names.clone().for_each(|name| room.write(&name, ""));
+        room.write("list", &names.collect::<Vec<_>>().join("\n"));
+        let take = || room.take("h.cfg", "", None);
+        let before = take();
+        assert_eq!((before.may_differ(&take()), change_of(&before)), (None, vec![]));
+        room.write("c/1199.pem.ocsp", "");
+        assert!(before.may_differ(&take()).unwrap().ends_with("/c/1199.pem.ocsp: it was not read"));
+        assert_eq!(change_of(&before), [How::Appeared]);
+        let before = take();
+        room.write("c/1199.pem.ocsp", "x");
+        assert!(before.may_differ(&take()).unwrap().ends_with("/c/1199.pem.ocsp: it has changed"));
+    }
+
+    #[test]
+    fn what_changes_right_after_it_was_read_is_told() {
+        let room = Room::with(&[("h.cfg", "frontend f\n use_backend %[src,map(m.map)]\n")]);
+        for _ in 0..100 {
+            room.write("m.map", "a");
+            let before = room.take("h.cfg", "", None);
+            room.write("m.map", "b");
+            assert_eq!(change_of(&before), [How::Changed]);
+            assert!(before.may_differ(&room.take("h.cfg", "", Some(&before))).is_some());
+        }
+    }
+
+    #[test]
+    fn what_looks_the_same_is_not_read_again() {
+        let room = Room::with(&[("h.cfg", "frontend f\n use_backend %[src,map(m.map)]\n"), ("m.map", "a")]);
+        let settled = || {
+            let readings = room.take("h.cfg", "", None);
+            readings
+                .files
+                .iter()
+                .all(|one| one.look.as_ref().is_some_and(Look::is_settled))
+                .then_some(readings)
+        };
+        let mut earlier = std::iter::repeat_with(settled).flatten().next().unwrap();
+        let map = earlier.files.iter().position(|one| one.path.ends_with("m.map")).unwrap();
+        earlier.files[map].digest = Some("as before".to_owned());
+        let now = room.take("h.cfg", "", Some(&earlier));
+        assert_eq!(now.files[map].digest.as_deref(), Some("as before"));
+        assert_eq!((now.config == earlier.config, earlier.may_differ(&now)), (true, None));
+        room.write("m.map", "b");
+        let now = room.take("h.cfg", "", Some(&earlier));
+        assert_eq!(now.files[map].digest, Some(sha256(b"b")));
     }
 
     #[test]
@@ -550,7 +396,7 @@ mod tests {
         let text = format!("backend a\n external-check command {}\n", script.display());
         let config = room.path().join("h.cfg");
         std::fs::write(&config, text).unwrap();
-        let take = || Readings::take(std::slice::from_ref(&config), None, Environment::default()).0;
+        let take = || Readings::take(std::slice::from_ref(&config), None, Environment::default(), None).0;
         let readings = take();
         std::fs::write(&script, "false").unwrap();
         assert_eq!(readings.changes(), []);
@@ -561,7 +407,7 @@ mod tests {
     fn a_directory_of_configurations_is_watched_for_its_configurations() {
         let room = tempfile::tempdir().unwrap();
         std::fs::write(room.path().join("a.cfg"), "global\n").unwrap();
-        let (readings, _) = Readings::take(&[room.path().to_owned()], None, Environment::default());
+        let (readings, _) = Readings::take(&[room.path().to_owned()], None, Environment::default(), None);
         std::fs::write(room.path().join("notes"), "").unwrap();
         assert_eq!(change_of(&readings), []);
         std::fs::write(room.path().join("b.cfg"), "").unwrap();

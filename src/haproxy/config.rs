@@ -7,6 +7,7 @@
 
 mod address;
 mod carried;
+mod certificates;
 mod conditions;
 mod environment;
 mod files;
@@ -22,8 +23,9 @@ use std::sync::Arc;
 
 pub use address::{AddressKind, BindAddress, Transport};
 pub use carried::{Carried, Servers, StateFiles};
+pub use certificates::{Entry, entries};
 pub use environment::Environment;
-pub use files::{Content, NamedFiles, mentioned_in};
+pub use files::{Content, Found, NamedFiles, Viewpoint, mentioned_in};
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
 pub use reader::{read, read_in};
 pub use section::{Bind, Peer, PeerName, Presence, Section, Usesrc};

@@ -4,8 +4,28 @@
 
 use std::collections::BTreeSet;
 
-/// The functions that read a file which is named by their first argument; Lua manual, 6.1 and 6.8.
-const OPENERS: [&str; 4] = ["dofile", "loadfile", "io.open", "io.lines"];
+mod tokens;
+mod written;
+
+use tokens::{Argument, Rest, Token};
+use written::Written;
+
+/// The functions that run a file; Lua manual, 6.1.
+const RUNNERS: [&str; 2] = ["dofile", "loadfile"];
+
+/// The functions that read a file which is named by their first argument; Lua manual, 6.8, and HAProxy's class Map.
+const OPENERS: [&str; 4] = ["io.open", "io.lines", "io.input", "Map.new"];
+
+/// What changes how modules are found, or what is what; Lua manual, 6.3 and 2.2.
+const CHANGING: [&str; 6] =
+    ["package", "package.path", "package.cpath", "package.searchers", "package.loadlib", "_ENV"];
+
+/// Where Lua keeps what it looks for modules in; Lua manual, 6.3.
+const SEARCHED: [&str; 2] = ["package.path", "package.cpath"];
+
+/// The variables that Lua takes it from when HAProxy starts, with and without a version; Lua manual, 6.3.
+pub const VARIABLES: [&str; 6] =
+    ["LUA_PATH", "LUA_PATH_5_3", "LUA_PATH_5_4", "LUA_CPATH", "LUA_CPATH_5_3", "LUA_CPATH_5_4"];
 
 /// The modules that are part of Lua, and so are no files; Lua manual, 6.
 const OWN: [&str; 10] =
@@ -37,9 +57,14 @@ const VERSIONS: [&str; 2] = ["5.3", "5.4"];
 pub struct Asked {
     /// Modules, by the names that it gives them.
     pub modules: Vec<String>,
+    /// Other scripts, as they are named.
+    pub scripts: Vec<String>,
     /// Files, as they are named.
     pub files: Vec<String>,
-    /// All strings, with the words of those of several: any of them may be a file's name, whatever is done with it.
+    /// Where it has modules looked for besides: templates, separated by semicolons.
+    pub paths: Vec<String>,
+    /// All strings, with the words of those of several: any of them may be a file's name, whatever is done with it. What it only
+    /// writes is none.
     pub words: BTreeSet<String>,
     /// The first line that asks for something which only Lua can tell.
     pub unclear: Option<usize>,
@@ -49,36 +74,81 @@ pub struct Asked {
 #[must_use]
 pub fn read(text: &str) -> Asked {
     let mut asked = Asked::default();
+    let mut written = Written::default();
     let mut rest = Rest { text, line: 1 };
-    let mut before = None;
+    // The three tokens before, the last one first.
+    let mut before = [None; 3];
     while let Some(token) = rest.token() {
         let at = rest.line;
-        // `a.require` is another function.
-        let is_own = before != Some(Token::Other('.')) && before != Some(Token::Other(':'));
-        let opens = matches!(token, Token::Name(name) if OPENERS.contains(&name));
         match token {
-            Token::Name("require") if is_own => match rest.argument() {
-                Some(name) if OWN.contains(&name) => {}
-                Some(name) => asked.modules.push(name.to_owned()),
-                None => _ = asked.unclear.get_or_insert(at),
-            },
-            Token::Name(_) if is_own && opens => match rest.argument() {
-                Some(name) => asked.files.push(name.to_owned()),
-                // What it is given by a variable may be among the words.
-                None => _ = asked.unclear.get_or_insert(at),
-            },
-            Token::Name(
-                "package" | "package.path" | "package.cpath" | "package.searchers" | "package.loadlib"
-                | "_ENV",
-            ) if is_own => {
-                asked.unclear.get_or_insert(at);
+            Token::Name(name) => {
+                written.name(name);
+                let name = whole_name(name, before);
+                if !asked.call(&name, before[0], &mut rest, &mut written) {
+                    asked.unclear.get_or_insert(at);
+                }
             }
+            // One of those functions by its name: `_G["require"]`.
+            Token::Text("require" | "dofile" | "loadfile") => _ = asked.unclear.get_or_insert(at),
+            Token::Text(text) if written.is_constant(before, text, &rest) => {}
             Token::Text(text) => asked.words.extend(words_of(text)),
-            _ => {}
+            Token::Other(_) => {}
         }
-        before = Some(token);
+        before = [Some(token), before[0], before[1]];
     }
+    asked.words.extend(written.read_too().flat_map(words_of));
     asked
+}
+
+impl Asked {
+    /// Takes what a name begins; `false` if only Lua can tell what that asks for.
+    fn call<'a>(
+        &mut self,
+        name: &str,
+        before: Option<Token<'_>>,
+        rest: &mut Rest<'a>,
+        written: &mut Written<'a>,
+    ) -> bool {
+        let (named, list) = match name {
+            "require" => (rest.argument(), &mut self.modules),
+            "io.output" => {
+                rest.argument();
+                return true;
+            }
+            "io.open" if rest.opens_to_write(written) => return true,
+            _ if RUNNERS.contains(&name) => (rest.argument(), &mut self.scripts),
+            _ if OPENERS.contains(&name) => (rest.argument(), &mut self.files),
+            // Of several that are assigned at once, it is not told here which is which.
+            _ if SEARCHED.contains(&name) && before != Some(Token::Other(',')) => {
+                let path = rest.search_path(name);
+                let known = path.is_some();
+                self.paths.extend(path);
+                return known;
+            }
+            _ => return !CHANGING.contains(&name),
+        };
+        match named {
+            Argument::Literal(name) if !OWN.contains(&name) => list.push(name.to_owned()),
+            Argument::Literal(_) | Argument::Nothing => {}
+            // What it is given by a variable may be among the words.
+            Argument::Computed => return false,
+        }
+        true
+    }
+}
+
+/// A name with what stands before its dots, without the table of all globals: `a.require` is another function, and
+/// `_G.require` is not.
+fn whole_name(name: &str, before: [Option<Token<'_>>; 3]) -> String {
+    let whole = match before {
+        [Some(Token::Other('.')), Some(Token::Name(table)), _] => format!("{table}.{name}"),
+        [Some(Token::Other('.' | ':')), ..] => format!(".{name}"),
+        _ => name.to_owned(),
+    };
+    match whole.rsplit_once("_G.") {
+        Some((before, name)) if before.is_empty() || before.ends_with('.') => name.to_owned(),
+        _ => whole,
+    }
 }
 
 /// What of a string may be the name of a file.
@@ -88,7 +158,7 @@ fn words_of(text: &str) -> impl Iterator<Item = String> {
     whole.chain(words).filter(|word| word.contains(['/', '.'])).map(str::to_owned)
 }
 
-/// Where a module may be, with what `lua-prepend-path` says; seen from where HAProxy is started.
+/// Where a module may be, with what `lua-prepend-path` and the like say; seen from where HAProxy is started.
 #[must_use]
 pub fn places(module: &str, prepended: &[String]) -> Vec<String> {
     let name = module.replace('.', "/");
@@ -101,116 +171,13 @@ pub fn places(module: &str, prepended: &[String]) -> Vec<String> {
     places
 }
 
-/// A word of Lua, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    /// A name, with the names after its dots: `io.open`.
-    Name(&'a str),
-    /// A string, as it is typed.
-    Text(&'a str),
-    Other(char),
-}
-
-struct Rest<'a> {
-    text: &'a str,
-    line: usize,
-}
-
-impl<'a> Rest<'a> {
-    /// Goes on by so many bytes, which end at a character's end.
-    fn take(&mut self, bytes: usize) -> &'a str {
-        let (taken, rest) = self.text.split_at(bytes.min(self.text.len()));
-        self.line += taken.bytes().filter(|byte| *byte == b'\n').count();
-        self.text = rest;
-        taken
-    }
-
-    fn token(&mut self) -> Option<Token<'a>> {
-        loop {
-            let blank = self.text.len() - self.text.trim_start().len();
-            self.take(blank);
-            let Some(comment) = self.text.strip_prefix("--") else { break };
-            match long(comment) {
-                Some((_, length)) => self.take(2 + length),
-                None => self.take(self.text.find('\n').unwrap_or(self.text.len())),
-            };
-        }
-        let first = self.text.chars().next()?;
-        if first.is_ascii_alphabetic() || first == '_' {
-            let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.');
-            let length = self.text.find(ends).unwrap_or(self.text.len());
-            return Some(Token::Name(self.take(length)));
-        }
-        if let Some((text, length)) = long(self.text) {
-            self.take(length);
-            return Some(Token::Text(text));
-        }
-        if first == '"' || first == '\'' {
-            let length = quoted(self.text, first);
-            let text = self.take(length);
-            return Some(Token::Text(text.get(1..length.saturating_sub(1)).unwrap_or_default()));
-        }
-        self.take(first.len_utf8());
-        Some(Token::Other(first))
-    }
-
-    /// The string that a function is called with, if that is one and nothing is added to it: `f "x"`, `f("x"`, and
-    /// `pcall(f, "x"`.
-    fn argument(&mut self) -> Option<&'a str> {
-        let mut ahead = Rest { text: self.text, line: self.line };
-        let mut token = ahead.token()?;
-        if matches!(token, Token::Other('(' | ',')) {
-            token = ahead.token()?;
-        }
-        let Token::Text(text) = token else { return None };
-        if text.contains('\\') || ahead.text.trim_start().starts_with("..") {
-            return None;
-        }
-        *self = ahead;
-        Some(text)
-    }
-}
-
-/// A string or comment in long brackets, and how long it is with these: `[[…]]`, `[=[…]=]`.
-fn long(text: &str) -> Option<(&str, usize)> {
-    let level = text.strip_prefix('[')?.bytes().take_while(|byte| *byte == b'=').count();
-    let rest = text.get(level + 1..)?.strip_prefix('[')?;
-    let close = format!("]{}]", "=".repeat(level));
-    let (inner, closed) = rest.find(&close).map_or((rest, 0), |at| (&rest[..at], close.len()));
-    Some((inner, level + 2 + inner.len() + closed))
-}
-
-/// How long a string in quotes is, with these.
-fn quoted(text: &str, quote: char) -> usize {
-    let mut escaped = false;
-    let mut skipping = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => {
-                escaped = false;
-                // `\z` passes over all blanks that follow, line ends too.
-                skipping = c == 'z';
-            }
-            _ if skipping && c.is_ascii_whitespace() => {}
-            '\\' => {
-                escaped = true;
-                skipping = false;
-            }
-            _ if c == quote => return at + c.len_utf8(),
-            '\n' => return at,
-            _ => skipping = false,
-        }
-    }
-    text.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn modules(text: &str) -> Vec<String> {
         let asked = read(text);
-        assert_eq!((asked.files.len(), asked.unclear), (0, None), "{text}");
+        assert_eq!((asked.files.len() + asked.scripts.len(), asked.unclear), (0, None), "{text}");
         asked.modules
     }
 
@@ -232,19 +199,86 @@ mod tests {
             "dofile('/etc/haproxy/x.lua')\nfor l in io.lines(\"list\") do end\nlocal f = io.open(name)\n",
         );
         assert_eq!(
-            (asked.files, asked.unclear),
-            (vec!["/etc/haproxy/x.lua".to_owned(), "list".to_owned()], Some(3))
+            (asked.scripts, asked.files, asked.unclear),
+            (vec!["/etc/haproxy/x.lua".to_owned()], vec!["list".to_owned()], Some(3))
         );
         for text in [
             "require(x)",
             "require('a' .. b)",
-            "\n\npackage.path = 'x'",
+            "\n\npackage.path = x",
             "local r = require\n",
             "require 'a\\98'",
+            "require('a' or b)",
+            "_G.require(x)",
+            "local l = _G.package.loaded; l._G . dofile(x)",
+            "_G['require']('a')",
+            "io.\nopen(x)",
+            "Map.new(x)",
         ] {
             assert!(read(text).unclear.is_some(), "{text}");
         }
         assert_eq!(read("\n\nlocal r = require\n").unclear, Some(3));
+    }
+
+    #[test]
+    fn where_modules_are_looked_for_is_told_if_it_is_literal() {
+        for (text, paths) in [
+            ("package.path = '/a/?.lua;/b/?.lua'", vec!["/a/?.lua;/b/?.lua"]),
+            ("package.path=package.path..';/a/?.lua'\nx()", vec![";/a/?.lua"]),
+            ("package.path = '/a/' .. '?.lua;' .. package.path if x then end", vec!["/a/?.lua;"]),
+            ("do package.cpath = [[/a/?.so]]; end package.path = '/b/?'", vec!["/a/?.so", "/b/?"]),
+        ] {
+            let asked = read(text);
+            assert_eq!(
+                (asked.paths, asked.unclear),
+                (paths.into_iter().map(str::to_owned).collect(), None),
+                "{text}"
+            );
+        }
+        for text in [
+            "package.path = dir .. '/?.lua'",
+            "package.path = '/a/?.lua' or x",
+            "package.path = '/a/' .. package.path",
+            "package.path = package.path .. '/a/?.lua'",
+            "package.path = package.cpath .. ';/a/?.lua'",
+            "x, package.path = '/a', '/b'",
+            "package.path = '/a\\x41'",
+            "package.path = ('/a'):rep(2)",
+            "print(package.path == '/a')",
+            "package['path'] = '/a/?.lua'",
+        ] {
+            assert_eq!(read(text).unclear, Some(1), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_written_is_no_input() {
+        for text in [
+            "io.open('/l.log', 'a')",
+            "local f = assert(io.open(\"/l.log\", \"wb\"))",
+            "local LOG = '/l.log'\nlocal f, e = io.open(LOG, 'a')",
+            "pcall(io.open, '/l.log', 'w+')",
+            "io.output('/l.log')",
+            "f = io.open(os.date('x') .. name, 'a')",
+        ] {
+            assert_eq!(read(text), Asked::default(), "{text}");
+        }
+        for text in [
+            "local LOG = '/l.log' io.open(LOG, 'a') Map.new(LOG)",
+            "local LOG = '/l.log' io.open(LOG, 'a') print(LOG .. 'x')",
+            "LOG = '/l.log' io.open(LOG, 'a')",
+            "local LOG = '/l.log' LOG = '/m.log' io.open(LOG, 'a')",
+            "local LOG, M = '/l.log', '/m.log' io.open(LOG, 'a')",
+            "local m = { '/l.log', '/m.log' } io.open('/l.log', 'a')",
+        ] {
+            assert!(read(text).words.contains("/l.log"), "{text}");
+        }
+        assert_eq!(read("io.open('/l.log', 'a+') io.open('/m', 'r')").files, ["/l.log", "/m"]);
+        for text in
+            ["io.open(x, mode)", "io.open(x, 'r+')", "io.open(x, f('w'))", "io.open(x)", "io.open(x, 'a'..b)"]
+        {
+            assert_eq!(read(text).unclear, Some(1), "{text}");
+        }
     }
 
     #[test]
@@ -253,13 +287,29 @@ mod tests {
             "local d = _G['dofile']; d(\"/x/s.lua\")\nio.popen('cat /x/y')\nMap.new(\"m.map\", 1)\nlocal t = 'a\\z\n  b' d('/q')",
         );
         let words: Vec<&str> = asked.words.iter().map(String::as_str).collect();
-        assert_eq!(words, ["/q", "/x/s.lua", "/x/y", "cat /x/y", "m.map"]);
+        assert_eq!(words, ["/q", "/x/s.lua", "/x/y", "cat /x/y"]);
+        assert_eq!(asked.files, ["m.map"]);
         assert_eq!(read("local p = package").unclear, Some(1));
     }
 
     #[test]
     fn anything_is_read_to_its_end() {
-        for text in ["'", "\"\\", "[[", "[==[ ]=]", "--[[", "require(", "require", "é'ü", "[", "[="] {
+        for text in [
+            "'",
+            "\"\\",
+            "[[",
+            "[==[ ]=]",
+            "--[[",
+            "require(",
+            "require",
+            "é'ü",
+            "[",
+            "[=",
+            "io.open(",
+            "io.open('x',",
+            "a..",
+            "package.path = 'x' ..",
+        ] {
             let _ = read(text);
         }
     }

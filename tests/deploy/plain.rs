@@ -54,9 +54,10 @@ pub(crate) fn that_changes_nothing(haproxy: &Haproxy) -> Result<()> {
 /// What HAProxy is started with is a part of it too; and where nobody can tell, something may have changed.
 pub(crate) fn that_may_change_something(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;
-    let (script, module, defaults) = ("own.lua", "own-module.lua", "own-defaults");
+    let (script, module, ran, defaults) = ("own.lua", "own-module.lua", "own-run", "own-defaults");
     let at = |name: &str| site.stage.instance.dir().join(name);
     fs::write(at(module), "return {}\n")?;
+    fs::write(at(ran), "local a = 1\n")?;
     fs::write(at(script), "local m = require(\"own-module\")\n")?;
     fs::write(at(defaults), "export COLOUR=red\n")?;
     let paths = format!("lua-prepend-path {}", at("?.lua").display());
@@ -70,8 +71,14 @@ pub(crate) fn that_may_change_something(haproxy: &Haproxy) -> Result<()> {
     };
     deploy("deployed", "at first")?;
     deploy("unchanged", "at second")?;
-    fs::write(at(module), "return { 1 }\n")?;
+    fs::write(at(module), format!("dofile(\"{}\")\nreturn {{}}\n", at(ran).display()))?;
     deploy("deployed", "a module of Lua")?;
+    fs::write(at(ran), "local b = 1\n")?;
+    deploy("deployed", "a script that a module runs")?;
+    let log = format!("io.open(\"{}\", \"a\"):write(\"started\\n\")\n", at("own.log").display());
+    fs::write(at(ran), format!("package.path = package.path .. \";/none/?.lua\"\n{log}"))?;
+    deploy("deployed", "a script that writes a log")?;
+    deploy("unchanged", "a log")?;
     fs::write(at(defaults), "export COLOUR=blue\n")?;
     deploy("deployed", "a variable")?;
     deploy("unchanged", "the same variable")?;
@@ -81,6 +88,10 @@ pub(crate) fn that_may_change_something(haproxy: &Haproxy) -> Result<()> {
     fs::write(at(script), "local name = \"own-module\"\nlocal m = require(name)\n")?;
     deploy("deployed", "a script")?;
     deploy("deployed", "a module that only Lua knows")?;
+    let why = site.stage.hareload().verb("deploy").arg(&candidate).arg("--if-changed").arg("-v");
+    let told = why.option("--defaults-file", at(defaults)).run()?.expect_code(0)?;
+    let place = format!("{}:2 reads what only Lua knows", at(script).display());
+    ensure!(told.stderr.contains(&place) || told.stdout.contains(&place), "{}{}", told.stdout, told.stderr);
     site.expect_matching("g2")
 }
 

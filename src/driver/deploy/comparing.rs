@@ -19,11 +19,12 @@ const TICK: Duration = Duration::from_millis(10);
 
 impl Deploying<'_> {
     /// Whether nobody has changed what is in place since the one that serves has read it, as far as that can be told.
-    pub(super) fn runs_what_is_in_place(&self, old: &Old) -> bool {
+    pub(super) fn runs_what_is_in_place(&self, opened: &Opened) -> bool {
+        let old = &opened.old;
         if old.processes.is_empty() {
             return false;
         }
-        match old.number.and_then(|number| self.held.records.readings(number)) {
+        match &opened.read {
             Some(read) => read.changes().is_empty(),
             None => {
                 let started =
@@ -52,10 +53,22 @@ impl Deploying<'_> {
         if opened.recovered.is_some() {
             return Some("something was interrupted".to_owned());
         }
-        let Some(read) = old.number.and_then(|number| self.held.records.readings(number)) else {
+        let Some(read) = &opened.read else {
             return Some("what the one that serves has read is not known".to_owned());
         };
         read.may_differ(&opened.readings).or_else(|| self.other_start(old))
+    }
+
+    /// Writes down what the one that serves has read as it looks now, that nothing has changed: what was new when it was started
+    /// need not be read again next time.
+    pub(super) fn settle(&self, opened: &Opened) {
+        if let (Some(number), Some(read)) = (opened.old.number, &opened.read)
+            && !self.deploy.foretell
+            && read.has_settled(&opened.readings)
+        {
+            // It is read again then.
+            let _ = self.held.records.set_readings(number, &opened.readings);
+        }
     }
 
     /// What another one would be started with that the one that serves was not.

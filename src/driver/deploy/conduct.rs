@@ -33,6 +33,8 @@ const MOST_KEPT: usize = 512 << 20;
 pub(super) struct Conducting<'a> {
     pub(super) held: &'a Held<'a>,
     pub(super) deploy: &'a Deploy,
+    /// Whether the one that serves runs what is in place.
+    pub(super) runs: bool,
 }
 
 /// How a deploy went on from the handover.
@@ -197,7 +199,7 @@ impl Conducting<'_> {
             files,
             left_out,
         };
-        let state = if opened.runs { State::Found } else { State::Unproven };
+        let state = if self.runs { State::Found } else { State::Unproven };
         let hash = Some(opened.readings.config.clone());
         let previous = store
             .keep(contents(state, hash, files, left_out))
@@ -299,7 +301,7 @@ impl Conducting<'_> {
     /// File and process match, and that is the end of it.
     fn finish(&self, store: &Store, opened: &Opened, transaction: &Transaction, deployment: &mut Deployment) {
         deployment.fate = Fate::Deployed;
-        let readings = readings_of(&opened.configs, &opened.old, self.held.request);
+        let readings = readings_of(&opened.configs, &opened.old, self.held.request, Some(&opened.readings));
         deployment.hash_after = Some(readings.config.clone());
         let number = deployment.kept.unwrap_or_default();
         let kept = match opened.kept {
@@ -415,7 +417,10 @@ pub(super) fn complete(store: &Store, number: u64, readings: &Readings) -> Resul
 fn gather(readings: &Readings) -> (Vec<Part>, usize) {
     let (mut found, mut known) = (Vec::new(), HashSet::new());
     let (mut left, mut left_out) = (MOST_KEPT, readings.left_out);
-    let files = readings.files.iter().filter(|reading| reading.kind == Kind::File && reading.look.is_some());
+    let files = readings
+        .files
+        .iter()
+        .filter(|reading| matches!(reading.kind, Kind::File | Kind::Certificate) && reading.look.is_some());
     for reading in files {
         let Ok(path) = reading.path.canonicalize() else { continue };
         if !known.insert(path.clone()) {

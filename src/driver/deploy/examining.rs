@@ -133,7 +133,7 @@ pub(super) async fn examine(request: &Request, plan: &Plan, workdir: Option<&Pat
     let findings: Vec<Remark> = checked.findings.iter().map(|finding| remark(finding, plan)).collect();
     match checked.passed() {
         true => {
-            let hash = Readings::take(&request.configs, workdir, environment).0.config;
+            let hash = Readings::take(&request.configs, workdir, environment, None).0.config;
             Examined::Passed { findings, hash }
         }
         false => Examined::Failed { why: gist(&findings, &checked.haproxy_exit), findings },

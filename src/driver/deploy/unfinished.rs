@@ -77,7 +77,7 @@ impl Held<'_> {
             && (is_good || !transaction.watched && transaction.stage == Stage::Installed);
         let mut account = if finished {
             let (number, request) = (transaction.number, self.request_of(&transaction));
-            let readings = old.as_ref().map(|old| readings_of(&transaction.configs, old, &request));
+            let readings = old.as_ref().map(|old| readings_of(&transaction.configs, old, &request, None));
             if is_new && readings.is_none_or(|readings| complete(&store, number, &readings).is_err()) {
                 let _ = store.settle(number, State::Good, None);
             }

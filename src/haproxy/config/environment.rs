@@ -39,6 +39,10 @@ enum Others {
     Unset,
 }
 
+/// The value of a variable is no UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotUtf8;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
     Is(String),
@@ -63,6 +67,15 @@ impl Environment {
             variables: variables.into_iter().map(|(name, it)| (name, value(it))).collect(),
             others: Others::Unset,
             changes: Changes::default(),
+        }
+    }
+
+    /// What a variable was given when HAProxy was started; an error if that is no UTF-8.
+    pub(crate) fn given(&self, name: &str) -> Result<Option<&str>, NotUtf8> {
+        match self.variables.get(name) {
+            Some(Value::Is(value)) => Ok(Some(value)),
+            Some(Value::Unknown) => Err(NotUtf8),
+            Some(Value::Unset) | None => Ok(None),
         }
     }
 

@@ -5,18 +5,21 @@
 //! left out. What looks like the path of a file, whatever the keyword, may be one.
 
 use std::collections::HashSet;
+use std::iter;
 use std::path::{Path, PathBuf};
 
-use super::Place;
 use super::words::{Variable, Word, text};
+use super::{Place, Presence};
+use crate::haproxy::lua;
 
 /// The keywords of a line that makes a connection, and what the file after each is looked up in.
-const OF_CONNECTIONS: [(&str, Base); 7] = [
+const OF_CONNECTIONS: [(&str, Base); 8] = [
     ("crt", Base::Certificates),
+    ("default-crt", Base::Certificates),
     ("crt-list", Base::None),
     ("ca-file", Base::Authorities),
     ("ca-verify-file", Base::Authorities),
-    ("ca-sign-file", Base::None),
+    ("ca-sign-file", Base::Authorities),
     ("crl-file", Base::Authorities),
     ("tls-ticket-keys", Base::None),
 ];
@@ -43,6 +46,9 @@ const OF_GLOBAL: [&str; 7] = [
     "deviceatlas-json-file",
     "wurfl-data-file",
 ];
+
+/// The keywords of `global` that say what relative paths are seen from.
+const OF_PLACES: [&str; 4] = ["crt-base", "ca-base", "key-base", "default-path"];
 
 /// The lines that may answer with a file: `file`, `lf-file` and `errorfile`.
 const ANSWERS: [&str; 5] =
@@ -110,6 +116,8 @@ struct Named {
     path: String,
     base: Base,
     content: Content,
+    /// Which of the origins counts where it stands; see [`NamedFiles::origin`].
+    origin: usize,
 }
 
 /// How relative paths are seen (`default-path`, 2.5).
@@ -126,6 +134,27 @@ enum Origin {
     At(String),
 }
 
+/// From where a line of a configuration sees what it names: HAProxy changes its directory for as long as it reads a file
+/// (`default-path`; src/cfgparse.c, cfg_apply_default_path).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Viewpoint<'a> {
+    file: &'a str,
+    origin: &'a Origin,
+}
+
+/// A file that is named, where HAProxy looks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// As it is named.
+    pub name: &'a str,
+    /// Absolute, or seen from where HAProxy was started.
+    pub path: PathBuf,
+    /// What it is.
+    pub content: Content,
+    /// What it names itself is seen from here.
+    pub from: Viewpoint<'a>,
+}
+
 /// All files that are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedFiles {
@@ -136,7 +165,10 @@ pub struct NamedFiles {
     /// What a `crt-store` says of its own.
     own_certificates: Option<String>,
     own_keys: Option<String>,
-    origin: Origin,
+    /// All that were said, one after the other.
+    origins: Vec<Origin>,
+    /// Whether an `.if` decides what relative paths are seen from.
+    uncertain: bool,
     lua_paths: Vec<String>,
     possible: HashSet<String>,
     unclear: Option<Place>,
@@ -151,12 +183,13 @@ impl NamedFiles {
     }
 
     /// Takes what a line names; `section` is the kind of the section that it stands in.
-    pub(super) fn line(&mut self, place: &Place, section: &str, words: &[Word]) {
+    pub(super) fn line(&mut self, place: &Place, section: &str, words: &[Word], presence: Presence) {
         let first = text(words, 0);
         if !WRITTEN.contains(&first) {
             self.possible(place, words);
         }
         if section == "global" {
+            self.uncertain |= OF_PLACES.contains(&first) && presence != Presence::Certain;
             return self.global(place, first, words);
         }
         if CONNECTIONS.contains(&first) {
@@ -207,7 +240,7 @@ impl NamedFiles {
                 continue;
             };
             let content = match *keyword {
-                "crt" => Content::Certificate,
+                "crt" | "default-crt" => Content::Certificate,
                 "crt-list" => Content::CertificateList,
                 "ca-file" | "ca-verify-file" => Content::Authorities,
                 _ => Content::Other,
@@ -218,19 +251,22 @@ impl NamedFiles {
 
     fn global(&mut self, place: &Place, first: &str, words: &[Word]) {
         match first {
-            "crt-base" => self.certificates = value_of(words),
-            "ca-base" => self.authorities = value_of(words),
-            "key-base" => self.keys = value_of(words),
+            "crt-base" | "ca-base" | "key-base" => self.base(place, first, words),
             "ssl-load-extra-del-ext" => self.del_ext = true,
             "lua-prepend-path" => self.lua_paths.extend(value_of(words)),
-            "default-path" => {
-                self.origin = match text(words, 1) {
-                    "config" => Origin::Config,
-                    "parent" => Origin::Parent,
-                    "origin" => Origin::At(text(words, 2).to_owned()),
-                    _ => Origin::Current,
+            // It may be that some states of Lua are made after it.
+            "setenv" | "presetenv" if lua::VARIABLES.contains(&text(words, 1)) => {
+                match words.get(2).filter(|word| word.variable == Variable::None) {
+                    Some(value) => self.lua_paths.push(value.text.clone()),
+                    None => _ = self.unclear.get_or_insert_with(|| place.clone()),
                 }
             }
+            "default-path" => self.origins.push(match text(words, 1) {
+                "config" => Origin::Config,
+                "parent" => Origin::Parent,
+                "origin" => Origin::At(text(words, 2).to_owned()),
+                _ => Origin::Current,
+            }),
             _ if OF_GLOBAL.contains(&first) => {
                 let content = match first {
                     "lua-load" | "lua-load-per-thread" => Content::Lua,
@@ -243,6 +279,20 @@ impl NamedFiles {
         }
     }
 
+    /// HAProxy refuses a second one: an `.if` decides which it is.
+    fn base(&mut self, place: &Place, keyword: &str, words: &[Word]) {
+        let base = match keyword {
+            "crt-base" => &mut self.certificates,
+            "ca-base" => &mut self.authorities,
+            _ => &mut self.keys,
+        };
+        let value = value_of(words);
+        if value.is_none() || base.is_some() && *base != value {
+            self.unclear.get_or_insert_with(|| place.clone());
+        }
+        *base = value;
+    }
+
     /// Whatever looks like a path, as a word or as an argument of a converter: no list of keywords is ever complete.
     fn possible(&mut self, place: &Place, words: &[Word]) {
         let parts = words.iter().skip(1).flat_map(|word| parts_of(&word.text));
@@ -252,15 +302,18 @@ impl NamedFiles {
                 return;
             }
             if self.possible.insert(path.to_owned()) {
-                let (path, base, content) = (path.to_owned(), Base::None, Content::Possible);
-                self.named.push(Named { place: place.clone(), path, base, content });
+                self.push(place, path.to_owned(), Base::None, Content::Possible);
             }
         }
     }
 
     fn of_host(&mut self, place: &Place, path: &str) {
-        let (path, base, content) = (path.to_owned(), Base::None, Content::Host);
-        self.named.push(Named { place: place.clone(), path, base, content });
+        self.push(place, path.to_owned(), Base::None, Content::Host);
+    }
+
+    fn push(&mut self, place: &Place, path: String, base: Base, content: Content) {
+        let origin = self.origins.len();
+        self.named.push(Named { place: place.clone(), path, base, content, origin });
     }
 
     fn add(&mut self, place: &Place, word: Option<&Word>, base: Base, content: Content) {
@@ -283,10 +336,10 @@ impl NamedFiles {
             Some(own) => (Path::new(own).join(path).to_string_lossy().into_owned(), Base::None),
             None => (path.to_owned(), base),
         };
-        self.named.push(Named { place: place.clone(), path, base, content });
+        self.push(place, path, base, content);
     }
 
-    /// Where Lua looks for modules first (`lua-prepend-path`).
+    /// Where Lua looks for modules first (`lua-prepend-path`), in the order in which it is said: the last comes first.
     #[must_use]
     pub fn lua_paths(&self) -> &[String] {
         &self.lua_paths
@@ -299,22 +352,66 @@ impl NamedFiles {
         self.unclear.as_ref()
     }
 
-    /// The paths, as HAProxy sees them: absolute, or seen from where it was started.
-    pub fn paths(&self) -> impl Iterator<Item = (PathBuf, Content)> {
+    /// The paths, as HAProxy sees them. What may be meant besides, by a keyword that is not known or since an `.if` decides how
+    /// paths are seen, is [`Content::Possible`].
+    pub fn paths(&self) -> impl Iterator<Item = Found<'_>> {
         self.named.iter().flat_map(|named| {
-            let seen = |base| (self.seen(base, &named.place.file, &named.path), named.content);
-            // Nobody knows what its keyword has it looked up in.
-            let other = |base: Option<Base>| base.filter(|_| named.content == Content::Possible);
-            let certificates = self.certificates.as_ref().map(|_| Base::Certificates);
-            let authorities = self.authorities.as_ref().map(|_| Base::Authorities);
-            [Some(named.base), other(certificates), other(authorities)].into_iter().flatten().map(seen)
+            let from = Viewpoint { file: &named.place.file, origin: self.origin(named.origin) };
+            let name = named.path.as_str();
+            let path = self.seen(named.base, from, &named.path);
+            let bases = match named.content {
+                Content::Possible => self.bases(),
+                _ => vec![named.base],
+            };
+            let others = self.places_in(bases, from, &named.path).filter({
+                let path = path.clone();
+                move |other| *other != path
+            });
+            let others = others.map(move |path| Found { name, path, content: Content::Possible, from });
+            iter::once(Found { name, path, content: named.content, from }).chain(others)
         })
     }
 
-    /// Where a relative path is seen from, besides the directory in which HAProxy is started: `config` is its first file.
+    /// Wherever a path may lead that is seen from there, for whatever it is meant.
+    pub fn places<'a>(&'a self, from: Viewpoint<'a>, path: &'a str) -> impl Iterator<Item = PathBuf> + 'a {
+        self.places_in(self.bases(), from, path)
+    }
+
+    fn places_in<'a>(
+        &'a self,
+        bases: Vec<Base>,
+        from: Viewpoint<'a>,
+        path: &'a str,
+    ) -> impl Iterator<Item = PathBuf> + 'a {
+        // There is one place for those that are absolute.
+        let several = if Path::new(path).is_absolute() { 1 } else { usize::MAX };
+        let said = (0..=self.origins.len()).filter(|_| self.uncertain);
+        let origins = iter::once(from.origin).chain(said.map(|at| self.origin(at)));
+        let from = origins.map(move |origin| Viewpoint { origin, ..from });
+        from.flat_map(move |from| bases.clone().into_iter().map(move |base| self.seen(base, from, path)))
+            .take(several)
+    }
+
+    /// Whether a relative path may lead elsewhere than it seems to, since an `.if` decides that.
     #[must_use]
-    pub fn seen_from(&self, config: &Path, path: &str) -> PathBuf {
-        self.seen(Base::None, &config.to_string_lossy(), path)
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
+    }
+
+    /// What a relative path may be looked up in.
+    fn bases(&self) -> Vec<Base> {
+        let said = [
+            (Base::Certificates, &self.certificates),
+            (Base::Authorities, &self.authorities),
+            (Base::Keys, &self.keys),
+        ];
+        let said = said.into_iter().filter(|(_, base)| base.is_some()).map(|(base, _)| base);
+        iter::once(Base::None).chain(said).collect()
+    }
+
+    /// How paths are seen after so many lines that say it.
+    fn origin(&self, said: usize) -> &Origin {
+        said.checked_sub(1).and_then(|last| self.origins.get(last)).unwrap_or(&Origin::Current)
     }
 
     /// Whether the key of `a.crt` is looked for in `a.key`, not in `a.crt.key` (`ssl-load-extra-del-ext`).
@@ -323,23 +420,43 @@ impl NamedFiles {
         self.del_ext
     }
 
-    /// The path of a certificate that a list of certificates names.
+    /// The path of a certificate in a list: seen from where the list is named, not from where it lies (src/ssl_crtlist.c,
+    /// crtlist_parse_file).
     #[must_use]
-    pub fn in_list(&self, list: &Path, path: &str) -> PathBuf {
-        self.seen(Base::Certificates, &list.to_string_lossy(), path)
+    pub fn certificate_in_list(&self, from: Viewpoint<'_>, path: &str) -> PathBuf {
+        self.seen(Base::Certificates, from, path)
     }
 
-    fn seen(&self, base: Base, file: &str, path: &str) -> PathBuf {
+    /// The same of a file of authorities, or of what they have revoked.
+    #[must_use]
+    pub fn authority_in_list(&self, from: Viewpoint<'_>, path: &str) -> PathBuf {
+        self.seen(Base::Authorities, from, path)
+    }
+
+    fn seen(&self, base: Base, from: Viewpoint<'_>, path: &str) -> PathBuf {
         let base = match base {
             Base::None => None,
             Base::Certificates => self.certificates.as_deref(),
             Base::Authorities => self.authorities.as_deref(),
             Base::Keys => self.keys.as_deref(),
         };
-        let path = base.map_or_else(|| PathBuf::from(path), |base| Path::new(base).join(path));
-        let directory = Path::new(file).parent().unwrap_or(Path::new(""));
-        match &self.origin {
-            Origin::Current => path,
+        from.sees(&base.map_or_else(|| PathBuf::from(path), |base| Path::new(base).join(path)))
+    }
+}
+
+impl<'a> Viewpoint<'a> {
+    /// What a configuration is seen from that is named by another: SPOE's is read like one of HAProxy's own (src/flt_spoe.c).
+    #[must_use]
+    pub fn of_file(self, file: &'a str) -> Viewpoint<'a> {
+        Viewpoint { file, ..self }
+    }
+
+    /// Where a path leads from there.
+    #[must_use]
+    pub fn sees(self, path: &Path) -> PathBuf {
+        let directory = Path::new(self.file).parent().unwrap_or(Path::new(""));
+        match self.origin {
+            Origin::Current => path.to_owned(),
             Origin::Config => directory.join(path),
             Origin::Parent => directory.join("..").join(path),
             Origin::At(origin) => Path::new(origin).join(path),
@@ -392,8 +509,8 @@ mod tests {
 
     fn of_contents(text: &str, wanted: impl Fn(Content) -> bool) -> Vec<String> {
         let config = read(&[("/etc/h/h.cfg".to_owned(), text.as_bytes())]);
-        let paths = config.files.paths().filter(|(_, content)| wanted(*content));
-        paths.map(|(path, _)| path.display().to_string()).collect()
+        let paths = config.files.paths().filter(|found| wanted(found.content));
+        paths.map(|found| found.path.display().to_string()).collect()
     }
 
     #[test]
@@ -482,7 +599,7 @@ mod tests {
             ["/o/x.pem"]
         );
         let config = read(&[("h.cfg".to_owned(), b"frontend a\n bind :1 ssl crt-list l\n".as_slice())]);
-        let contents: Vec<Content> = config.files.paths().map(|(_, content)| content).collect();
+        let contents: Vec<Content> = config.files.paths().map(|found| found.content).collect();
         assert_eq!(contents, [Content::CertificateList]);
     }
 }

@@ -182,7 +182,7 @@ impl Reader {
                 presence,
             });
         }
-        self.config.files.line(place, &self.section.kind, words);
+        self.config.files.line(place, &self.section.kind, words, presence);
         self.carried.line(place, words, presence, &mut self.config.carried);
         match (self.section.kind.as_str(), first) {
             ("global", "unix-bind") => {
