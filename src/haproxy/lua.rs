@@ -141,6 +141,8 @@ impl Asked {
 /// `_G.require` is not.
 fn whole_name(name: &str, before: [Option<Token<'_>>; 3]) -> String {
     let whole = match before {
+        // The operator.
+        [Some(Token::Other('.')), Some(Token::Other('.')), _] => name.to_owned(),
         [Some(Token::Other('.')), Some(Token::Name(table)), _] => format!("{table}.{name}"),
         [Some(Token::Other('.' | ':')), ..] => format!(".{name}"),
         _ => name.to_owned(),
@@ -214,6 +216,8 @@ mod tests {
             "_G['require']('a')",
             "io.\nopen(x)",
             "Map.new(x)",
+            "local s = 'a' .. require(x)",
+            "local s = a..dofile(x)",
         ] {
             assert!(read(text).unclear.is_some(), "{text}");
         }
