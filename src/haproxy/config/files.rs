@@ -37,7 +37,8 @@ const OF_STORES: [(&str, Base); 5] = [
 ];
 
 /// The keywords of `global` that are followed by a file.
-const OF_GLOBAL: [&str; 7] = [
+const OF_GLOBAL: [&str; 9] = [
+    "h1-case-adjust-file",
     "lua-load",
     "lua-load-per-thread",
     "issuers-chain-path",
@@ -45,6 +46,7 @@ const OF_GLOBAL: [&str; 7] = [
     "51degrees-data-file",
     "deviceatlas-json-file",
     "wurfl-data-file",
+    "wurfl-patch-file",
 ];
 
 /// The keywords of `global` that say what relative paths are seen from.
