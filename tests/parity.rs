@@ -23,6 +23,7 @@ use hareload_testkit::anyhow::{Context, Result, bail, ensure};
 use hareload_testkit::caps::{Caps, Need, trial_unless};
 use hareload_testkit::haproxies::{self, Haproxy};
 use hareload_testkit::libtest_mimic::{self, Arguments};
+use hareload_testkit::suite;
 use house::{CONFIG, House, PIDFILE, PROGRAM, Pidfile, SCRIPT, Seen, outside};
 
 const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
@@ -201,7 +202,9 @@ fn main() -> ExitCode {
         outside(&[WITHOUT.as_ref(), haproxy.path.as_os_str()])?.expect_code(0).map(drop)
     }));
     trials.extend(follow::trials(&caps, theirs));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(suite::at_once());
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// The script of Debian's package: unpacked beside its HAProxy, or the machine's own.

@@ -2,7 +2,9 @@
 //!
 //! Called by the integration tests that need a HAProxy, root or a tool, and say so in the name of what they skip.
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Trial};
@@ -22,14 +24,26 @@ pub struct Suite {
     /// What the machine gives to them.
     pub caps: Caps,
     arguments: Arguments,
+    at_once: usize,
     trials: Vec<Trial>,
+}
+
+/// How many tests run at once that neither measure nor load every core: most of a test is waiting.
+#[must_use]
+pub fn at_once() -> usize {
+    2 * thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 impl Suite {
     /// None yet; which of them run is said by the program's arguments.
     #[must_use]
     pub fn of_this_program() -> Suite {
-        Suite { caps: Caps::find(), arguments: Arguments::from_args(), trials: Vec::new() }
+        Suite {
+            caps: Caps::find(),
+            arguments: Arguments::from_args(),
+            at_once: at_once(),
+            trials: Vec::new(),
+        }
     }
 
     /// Each of these on each of these branches, as [`Caps::on_branch`] has it.
@@ -65,13 +79,14 @@ impl Suite {
     /// One after the other, unless the arguments say otherwise: for those that measure, or load every core.
     #[must_use]
     pub fn one_at_a_time(mut self) -> Suite {
-        self.arguments.test_threads.get_or_insert(1);
+        self.at_once = 1;
         self
     }
 
     /// Runs them.
     #[must_use]
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
+        self.arguments.test_threads.get_or_insert(self.at_once);
         libtest_mimic::run(&self.arguments, self.trials).exit_code()
     }
 }
