@@ -87,14 +87,15 @@ else
     }
     said=$(mktemp)
     beside >"$said" 2>&1 &
-    chrt --idle --pid 0 $! >/dev/null 2>&1 || renice -n 19 -p $! >/dev/null
+    beside=$!
+    chrt --idle --pid 0 "$beside" >/dev/null 2>&1 || renice -n 19 -p "$beside" >/dev/null
     most=()
     for file in tests/*.rs tests/*/tests/*.rs; do
         name=$(basename "$file" .rs)
         case $name in model | packaging) ;; *) most+=(--test "$name") ;; esac
     done
     run --lib --bins --examples "${most[@]}"
-    wait $! || code=$?
+    wait "$beside" || code=$?
     cat "$said"
     rm -f "$said"
     run --test packaging
