@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use hareload_testkit::Signal;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::{BRANCHES, Haproxy};
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::process::{self, Running};
-use hareload_testkit::stage::Stage;
+use hareload_testkit::stage::{Stage, account};
 use hareload_testkit::suite::{Suite, Test};
 use hareload_testkit::waiting::until;
 
@@ -47,7 +48,7 @@ const STARTS: [(&str, Test); 11] = [
 ];
 
 /// On one version.
-const OTHERS: [(&str, Test); 18] = [
+const OTHERS: [(&str, Test); 19] = [
     ("start::instance_without_configuration", start_instance_without_configuration),
     ("start::exported_variables", start_exported),
     ("reload::state_dir_in_two_spellings", reload_state_dir_spelled),
@@ -59,6 +60,7 @@ const OTHERS: [(&str, Test); 18] = [
     ("restart::pidfile_read_only", restart_pidfile_read_only),
     ("start::relative_paths", start_relative_paths),
     ("reload::withdrawn_defaults", reload_withdrawn),
+    ("reload::ends_at_once", reload_ends_at_once),
     ("restart::program_is_no_haproxy", restart_program),
     ("restart::disk_full", restart_disk_full),
     ("restart::in_vain", restart_in_vain),
@@ -292,6 +294,26 @@ fn reload_withdrawn(haproxy: &Haproxy) -> Result<()> {
         run("stop").run()?.expect_code(0)?;
     }
     nobody(&stage)
+}
+
+/// The new one is killed as soon as it is in charge: if that is seen, nobody is told to serve.
+fn reload_ends_at_once(haproxy: &Haproxy) -> Result<()> {
+    let stage = Stage::between(HARELOAD, haproxy)?;
+    for _ in 0..10 {
+        let old = stage.instance.pid()?;
+        let running = stage.json().verb("reload").spawn()?;
+        let new = until(DEADLINE, "the commit", || stage.instance.pid().ok().filter(|pid| *pid != old))?;
+        stage.instance.signal(new, Signal::KILL)?;
+        let result = running.wait(DEADLINE)?;
+        let told = account(&result)?;
+        match result.code {
+            0 => ensure!(told["serving"]["pids"][0] == new, "{told}"),
+            151 => ensure!(told["serving"].is_null(), "{told}"),
+            _ => ensure!(false, "{result:?}"),
+        }
+        stage.hareload().verb("start").run()?.expect_code(0)?;
+    }
+    stage.expect_serving("g2")
 }
 
 /// Whoever comes after the start may be somewhere else.

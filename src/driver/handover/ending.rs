@@ -41,9 +41,14 @@ impl Handover<'_> {
     pub(in crate::driver) fn conclude(
         mut self,
         command: &str,
-        outcome: Outcome,
+        mut outcome: Outcome,
         began: jiff::Timestamp,
     ) -> Account {
+        let new = self.attempt.as_ref().map(Attempt::named);
+        if outcome.verdict.new_serves() && new.as_ref().is_some_and(|new| new.pids.is_empty()) {
+            self.notes.push("the new one has ended right after the handover".to_owned());
+            outcome.verdict = Verdict::Nobody;
+        }
         let new_serves = outcome.verdict.new_serves();
         if new_serves
             && let Some(generation) = self.generation()
@@ -74,7 +79,6 @@ impl Handover<'_> {
         {
             self.notes.push(worse);
         }
-        let new = self.attempt.as_ref().map(Attempt::named);
         let old = self.old.named();
         let serving: Option<Named> = match &outcome.verdict {
             Verdict::Nobody => None,
