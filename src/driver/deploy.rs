@@ -1,9 +1,10 @@
 //! `deploy` and `rollback`: a configuration and the process that runs it are one transaction.
 //!
 //! A candidate is checked where it will live, put in place, handed over to, watched, and kept; or file and process are as they
-//! were. Called by the command line. In order: [`candidate`] (what is handed over), `place` (where it goes), `allowed` (whether we
-//! may), `comparing` (whether anything changes), `examining` (the check, in a rehearsal), [`kept`] (what can be gone back to),
-//! `transaction` (what is written down), `conduct` (the deed), `probation`, `unfinished` (after a crash).
+//! were. Called by the command line. In order: [`candidate`] (what is handed over), `opening` (who serves, and what would change),
+//! `place` (where it goes), `allowed` (whether we may), `comparing` (whether anything changes), `examining` (the check, in a
+//! rehearsal), [`kept`] (what can be gone back to), `transaction` (what is written down), `conduct` (the deed), `probation`,
+//! `leading_back`, `unfinished` (after a crash).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,13 +19,11 @@ use crate::os::process::Process;
 use crate::os::state::StateDir;
 use crate::os::{clock, signals};
 
-use super::find::{self, DEFAULT_INSTANCE, Found, Old};
+use super::find::{self, Found, Old};
 use super::held::{self, Held, under_lock};
 use super::inheritance;
-use super::pidfile;
 use super::readings::Readings;
 use super::request::{Refused, Request};
-use super::start;
 
 mod allowed;
 mod assigning;
@@ -34,6 +33,7 @@ mod conduct;
 mod examining;
 pub mod kept;
 mod leading_back;
+mod opening;
 mod place;
 mod probation;
 mod transaction;
@@ -44,8 +44,7 @@ pub use written::Lost;
 
 use candidate::Candidate;
 use examining::{Examined, Rehearsing};
-use kept::{Configuration, State, Store};
-use place::{Manner, Plan, Wanted};
+use kept::{Configuration, Store};
 
 /// Characters of a hash that are enough to name it.
 const SHORTEST_HASH: usize = 12;
@@ -190,22 +189,6 @@ struct Deploying<'a> {
     shown: Option<Shown<'a>>,
 }
 
-/// What is known before anything is touched.
-struct Opened {
-    old: Old,
-    recovered: Option<Account>,
-    configs: Vec<PathBuf>,
-    plan: Plan,
-    /// What the one that serves has read, if that is known.
-    read: Option<Readings>,
-    /// What another one would read now.
-    readings: Readings,
-    /// The kept configuration that is gone back to.
-    kept: Option<u64>,
-    /// Newer ones that can't be gone back to, and why.
-    passed_over: Vec<String>,
-}
-
 impl Deploying<'_> {
     fn run(&self) -> Deployment {
         let mut deployment = blank(self.held.request, self.held.command, self.held.began, Fate::Deployed);
@@ -285,113 +268,6 @@ impl Deploying<'_> {
         held.within(async |interrupts| conducting.conduct(opened, rehearsing, deployment, interrupts).await)
     }
 
-    /// Who serves, and what would change. What a hareload that died has left is recovered first.
-    fn open(&self) -> Result<Opened, Refused> {
-        let held = self.held;
-        if let Err(unread) = transaction::Transaction::unfinished(&held.request.history_dir) {
-            return Err(unfinished::lost(&held.request.history_dir, &unread));
-        }
-        let (old, recovered) = held.within(async |interrupts| {
-            let recovered = match self.deploy.foretell {
-                true => None,
-                false => held.leftovers(interrupts).await,
-            };
-            let found = find::find(held.request, &held.records)?;
-            match found {
-                Found::Nobody(_) if self.deploy.start => Ok((self.nobody(), recovered)),
-                found if self.deploy.foretell => Ok((found.old()?, recovered)),
-                _ => Ok((held.listening().await?, recovered)),
-            }
-        })?;
-        old.processes.iter().try_for_each(|process| super::reload::may_be_told(process))?;
-        // What the handover would find, once the candidate is in place.
-        pidfile::replaceable(&old.pidfile)?;
-        held.overlay()?;
-        if !old.processes.is_empty() {
-            held.haproxy(&old)?;
-        }
-        let configs = held.config_paths(&old)?;
-        let mut passed_over = Vec::new();
-        let (wanted, pruned, kept) = match &self.deploy.source {
-            Source::Candidate(candidate) => {
-                let (wanted, pruned) = assigning::assign(candidate.clone(), &configs)?;
-                (wanted, pruned, None)
-            }
-            Source::Kept(number) => {
-                let (wanted, pruned, number) = self.kept(*number, &configs, &mut passed_over)?;
-                (wanted, pruned, Some(number))
-            }
-        };
-        let plan = Plan::make(wanted, &pruned)?;
-        allowed::check(&plan)?;
-        let read = old.number.and_then(|number| held.records.readings(number));
-        let readings = readings_of(&configs, &old, held.request, read.as_ref());
-        Ok(Opened { old, recovered, configs, plan, read, readings, kept, passed_over })
-    }
-
-    /// What is started from where nobody serves.
-    fn nobody(&self) -> Old {
-        let request = self.held.request;
-        let usual = request.instance == DEFAULT_INSTANCE;
-        let configs = if usual { vec![PathBuf::from(start::DEFAULT_CONFIG)] } else { Vec::new() };
-        Old { configs, ..Old::nobody(find::pidfile_of(request)) }
-    }
-
-    /// The files of a kept configuration, and what was passed over on the way to it.
-    fn kept(
-        &self,
-        number: Option<u64>,
-        configs: &[PathBuf],
-        passed_over: &mut Vec<String>,
-    ) -> Result<(Vec<Wanted>, Vec<PathBuf>, u64), Refused> {
-        let store = Store::of(&self.held.request.history_dir);
-        let refuse = |why: String| Err(Refused::new(Refusal::Usage, why));
-        let (configuration, wanted) = match number {
-            Some(number) => {
-                let configuration = match store.read(number) {
-                    Ok(Some(configuration)) => configuration,
-                    Ok(None) => {
-                        return refuse(format!(
-                            "no configuration is kept under {number}; see `hareload history --configurations`"
-                        ));
-                    }
-                    Err(unread) => return Err(damaged(number, unread.refusal(), &unread.to_string())),
-                };
-                if matches!(configuration.state, State::Failed | State::Trying) {
-                    return refuse(format!(
-                        "configuration {number} is kept because it failed ({}); what is in it can be deployed from {}",
-                        configuration.why.as_deref().unwrap_or("the cause is not known"),
-                        store.place(number).display()
-                    ));
-                }
-                let wanted =
-                    wanted(&store, &configuration).map_err(|why| damaged(number, Refusal::Internal, &why))?;
-                (configuration, wanted)
-            }
-            None => last_good(&store, passed_over)?,
-        };
-        if configuration.configs != configs {
-            let given = |configs: &[PathBuf]| {
-                configs.iter().map(|path| format!("-f {}", path.display())).collect::<Vec<_>>().join(" ")
-            };
-            return refuse(format!(
-                "configuration {} was kept of {}, and HAProxy is given {} now; name the former with --config",
-                configuration.number,
-                given(&configuration.configs),
-                given(configs)
-            ));
-        }
-        let mut pruned: Vec<PathBuf> = configs.iter().filter(|config| config.is_dir()).cloned().collect();
-        // What deploys since have added was not there then.
-        let since = configuration.number..=store.in_place().map_or(0, |one| one.number);
-        let later =
-            store.all().into_iter().filter(|one| since.contains(&one.number) && one.number != *since.start());
-        let wants = |path: &Path| wanted.iter().any(|one| one.path == path);
-        let added = later.flat_map(|one| one.files).filter(|file| file.added && !wants(&file.path));
-        pruned.extend(added.map(|file| file.path));
-        Ok((wanted, pruned, configuration.number))
-    }
-
     fn described(&self, change: &place::Change, configs: &[PathBuf]) -> crate::core::deployment::Changed {
         let mut described = change.described();
         // What else HAProxy reads may be secret from its first to its last line: a map of keys, say.
@@ -434,64 +310,6 @@ impl Deploying<'_> {
 /// Whether HAProxy is given this file with `-f`, by itself or with its directory.
 fn is_config(path: &Path, configs: &[PathBuf]) -> bool {
     configs.iter().any(|config| path == config || path.parent() == Some(config))
-}
-
-/// The last good configuration before the one in place; where somebody has changed that, the last of all. One of which a copy
-/// is missing or was changed is passed over.
-fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configuration, Vec<Wanted>), Refused> {
-    let untouched = |one: &Configuration| one.changes().is_empty();
-    let newest = match (store.number_in_place(), store.in_place()) {
-        (_, Some(one)) => {
-            if untouched(&one) {
-                one.number
-            } else {
-                u64::MAX
-            }
-        }
-        // Nobody can tell whether it was changed; what is younger is no way back from it.
-        (Ok(Some(number)), None) => number,
-        (Ok(None) | Err(_), None) => u64::MAX,
-    };
-    for configuration in store.all().into_iter().rev().filter(Configuration::is_good) {
-        if configuration.number < newest && !configuration.changes().is_empty() {
-            match wanted(store, &configuration) {
-                Ok(wanted) => return Ok((configuration, wanted)),
-                Err(why) => {
-                    passed_over
-                        .push(format!("configuration {} was passed over: {why}", configuration.number));
-                }
-            }
-        }
-    }
-    let why = match passed_over.is_empty() {
-        true => "no good configuration is kept that is older than the one in place".to_owned(),
-        false => format!(
-            "no good configuration that is older than the one in place is whole: {}",
-            passed_over.join("; ")
-        ),
-    };
-    let mend = "`hareload history --configurations` lists those that are kept, and --to names one";
-    Err(Refused::new(Refusal::Usage, format!("{why}; {mend}")))
-}
-
-/// What is said of a kept configuration that was asked for and is not whole.
-fn damaged(number: u64, kind: Refusal, why: &str) -> Refused {
-    let others = "`hareload history --configurations` lists the others, and --to names one";
-    Refused::new(kind, format!("configuration {number} can't be gone back to: {why}; {others}"))
-}
-
-/// The files that a kept configuration brings back; or which of its copies is not whole.
-fn wanted(store: &Store, configuration: &Configuration) -> Result<Vec<Wanted>, String> {
-    let of_file = |file: &kept::KeptFile| {
-        let content = store.content(configuration.number, file)?;
-        Ok(Wanted {
-            path: file.path.clone(),
-            origin: file.path.display().to_string(),
-            bytes: content.bytes,
-            manner: Manner::Exactly(content.attributes),
-        })
-    };
-    configuration.files.iter().map(of_file).collect()
 }
 
 /// Whether this is the hash, or its beginning.

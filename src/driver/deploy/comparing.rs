@@ -11,8 +11,9 @@ use crate::driver::texts::Texts;
 use crate::haproxy::argv::CommandLine;
 use crate::os::{clock, files};
 
+use super::Deploying;
 use super::kept::{State, Store};
-use super::{Deploying, Opened};
+use super::opening::Opened;
 
 /// By how much a process may seem to be older than it is: its start is told in hundredths of a second; proc(5).
 const TICK: Duration = Duration::from_millis(10);

@@ -21,10 +21,11 @@ use crate::os::signals::Interrupts;
 use super::examining::{self, Examined, Rehearsing};
 use super::kept::{Contents, Part, State, Store};
 use super::leading_back::{AGAIN, not_put_back, why};
+use super::opening::Opened;
 use super::place::{self, Content};
 use super::probation::{Before, End, Watched};
 use super::transaction::{Stage, Transaction};
-use super::{Deploy, Opened, readings_of};
+use super::{Deploy, readings_of};
 
 /// How much of the files that a configuration refers to is kept, in bytes.
 const MOST_KEPT: usize = 512 << 20;
