@@ -194,6 +194,16 @@ impl House {
         })
     }
 
+    /// Waits for this.
+    pub(crate) fn until(&self, wanted: impl Fn(&Seen) -> bool) -> Result<()> {
+        let mut last = None;
+        until(DEADLINE, "what is wanted", || {
+            let seen = last.insert(self.look());
+            wanted(seen).then_some(())
+        })
+        .with_context(|| format!("{last:?}"))
+    }
+
     fn look(&self) -> Seen {
         let address = ([127, 0, 0, 1], PORT).into();
         let ask = |_| http::get(address, Duration::from_secs(2)).ok();
