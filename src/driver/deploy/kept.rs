@@ -454,10 +454,12 @@ impl Store {
         }
         self.forget(ASIDE);
         let has_manifest = |number: &u64| fs::symlink_metadata(self.place(*number).join(MANIFEST)).is_ok();
-        self.numbers()
-            .into_iter()
-            .filter(|number| !has_manifest(number))
-            .for_each(|number| self.forget(number));
+        let (whole, begun): (Vec<u64>, Vec<u64>) = self.numbers().into_iter().partition(has_manifest);
+        begun.into_iter().for_each(|number| self.forget(number));
+        files::forget_half_written(&self.directory.join(IN_PLACE));
+        for number in whole {
+            files::forget_half_written(&self.place(number).join(MANIFEST));
+        }
     }
 }
 

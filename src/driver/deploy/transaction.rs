@@ -112,6 +112,11 @@ impl Transaction {
         history_dir.join(NAME).exists()
     }
 
+    /// Removes what one that was killed while it began to write has left.
+    pub(super) fn tidy(history_dir: &Path) {
+        files::forget_half_written(&history_dir.join(NAME));
+    }
+
     /// Writes it down.
     pub(super) fn write(&self, history_dir: &Path) -> Result<(), FileError> {
         let path = history_dir.join(NAME);
@@ -121,6 +126,7 @@ impl Transaction {
     /// It is over: whatever it has left beside its files goes, and so does what is written down of it.
     pub(super) fn end(&self, history_dir: &Path, store: &Store) -> Result<(), FileError> {
         self.files.iter().for_each(|file| files::forget_half_written(&file.path));
+        Self::tidy(history_dir);
         let ended = files::take_away(&history_dir.join(NAME));
         store.forget(ASIDE);
         ended

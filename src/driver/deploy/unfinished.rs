@@ -53,6 +53,7 @@ impl Held<'_> {
         let mut transaction = match Transaction::unfinished(history_dir) {
             Ok(Some(transaction)) => transaction,
             Ok(None) => {
+                Transaction::tidy(history_dir);
                 Store::of(history_dir).tidy();
                 return None;
             }
