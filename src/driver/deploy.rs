@@ -47,7 +47,7 @@ use examining::{Examined, Rehearsing};
 use kept::{Configuration, Store};
 
 /// Characters of a hash that are enough to name it.
-const SHORTEST_HASH: usize = 12;
+pub const SHORTEST_HASH: usize = 12;
 
 /// What is to be put in place.
 #[derive(Clone, Debug)]
@@ -234,6 +234,13 @@ impl Deploying<'_> {
         deployment.notes.extend(opened.passed_over.iter().cloned());
         deployment.notes.extend(opened.old.remarks.iter().cloned());
         deployment.notes.extend(opened.recovered.iter().flat_map(|account| account.notes.iter().cloned()));
+        let change = self.deploy.if_changed.then(|| self.change(&opened));
+        // Whoever finds what he brings replaces nothing.
+        if change == Some(None) {
+            self.settle(&opened);
+            deployment.fate = Fate::Unchanged;
+            return Ok(());
+        }
         if let Some(expected) = &self.deploy.expected
             && !is_hash(expected, &opened.readings.config)
         {
@@ -244,15 +251,8 @@ impl Deploying<'_> {
             ));
             return Ok(());
         }
-        if self.deploy.if_changed {
-            match self.change(&opened) {
-                None => {
-                    self.settle(&opened);
-                    deployment.fate = Fate::Unchanged;
-                    return Ok(());
-                }
-                Some(what) => self.held.timeline.note("hareload", format!("not left as it is: {what}")),
-            }
+        if let Some(what) = change.flatten() {
+            self.held.timeline.note("hareload", format!("not left as it is: {what}"));
         }
         let request = Request { configs: opened.configs.clone(), ..self.held.request.clone() };
         let rehearsing = Rehearsing::start(&request, &opened.plan, opened.old.start_directory().as_deref());

@@ -115,8 +115,10 @@ fn place(text: &str) -> (Option<String>, Option<u32>) {
         let leads = ["parsing ", "Parsing ", "Binding ", "Starting ", "Proxy ", "at "]
             .iter()
             .any(|word| text[..opening].ends_with(word));
-        let inside = text[opening + 1..].split_once(']').map(|(inside, _)| inside);
-        if let (true, Some((file, line))) = (leads, inside.and_then(|inside| inside.rsplit_once(':')))
+        let Some((inside, after)) = text[opening + 1..].split_once(']') else { continue };
+        // what is found once all is read: "[file:line] : 'server b/s' : …" (src/server.c, src/cfgparse.c)
+        let leads = leads || opening == 0 && after.starts_with(" :");
+        if let (true, Some((file, line))) = (leads, inside.rsplit_once(':'))
             && let Ok(line) = line.parse()
         {
             return (Some(file.to_owned()), Some(line));

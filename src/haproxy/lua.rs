@@ -16,6 +16,15 @@ const RUNNERS: [&str; 2] = ["dofile", "loadfile"];
 /// The functions that read a file which is named by their first argument; Lua manual, 6.8, and HAProxy's class Map.
 const OPENERS: [&str; 4] = ["io.open", "io.lines", "io.input", "Map.new"];
 
+/// The libraries of these, which a script may have under another name.
+const LIBRARIES: [&str; 3] = ["io", "os", "Map"];
+
+/// The functions that run a command, which reads what it is told to; Lua manual, 6.8 and 6.9.
+const COMMANDS: [&str; 2] = ["io.popen", "os.execute"];
+
+/// The functions that run a text as a script; Lua manual, 6.1.
+const LOADERS: [&str; 2] = ["load", "loadstring"];
+
 /// What changes how modules are found, or what is what; Lua manual, 6.3 and 2.2.
 const CHANGING: [&str; 6] =
     ["package", "package.path", "package.cpath", "package.searchers", "package.loadlib", "_ENV"];
@@ -84,6 +93,9 @@ pub fn read(text: &str) -> Asked {
             Token::Name(name) => {
                 written.name(name);
                 let name = whole_name(name, before);
+                if is_passed_on(&name, before, rest) {
+                    asked.unclear.get_or_insert(at);
+                }
                 if !asked.call(&name, before[0], &mut rest, &mut written) {
                     asked.unclear.get_or_insert(at);
                 }
@@ -116,6 +128,17 @@ impl Asked {
                 return true;
             }
             "io.open" if rest.opens_to_write(written) => return true,
+            _ if COMMANDS.contains(&name) => {
+                return match rest.argument() {
+                    Argument::Literal(command) => {
+                        self.words.extend(words_of(command));
+                        true
+                    }
+                    Argument::Nothing => true,
+                    Argument::Computed => false,
+                };
+            }
+            _ if LOADERS.contains(&name) => return rest.argument() == Argument::Nothing,
             _ if RUNNERS.contains(&name) => (rest.argument(), &mut self.scripts),
             _ if OPENERS.contains(&name) => (rest.argument(), &mut self.files),
             // Of several that are assigned at once, it is not told here which is which.
@@ -134,6 +157,19 @@ impl Asked {
             Argument::Computed => return false,
         }
         true
+    }
+}
+
+/// Whether a library is given to somebody, is had under another name, or is asked for what its string says: what is read then, only
+/// Lua can tell. `local io = io` is no other name.
+fn is_passed_on(name: &str, before: [Option<Token<'_>>; 3], mut rest: Rest<'_>) -> bool {
+    let is_library = LIBRARIES.contains(&name);
+    match (before, rest.token()) {
+        (_, Some(Token::Other('['))) => is_library || name == "_G",
+        ([Some(Token::Other('=')), Some(Token::Name(other)), _], _) => is_library && other != name,
+        ([Some(Token::Other('(')), ..], _) => is_library,
+        ([Some(Token::Other(',')), ..], Some(Token::Other(')'))) => is_library,
+        _ => false,
     }
 }
 
@@ -207,6 +243,16 @@ mod tests {
         for text in [
             "require(x)",
             "require('a' .. b)",
+            "io.popen('cat ' .. x)",
+            "os.execute(x)",
+            "load(x)()",
+            "local i = io; i.open(x)",
+            "local M = Map",
+            "rd(io)",
+            "rd(a, io)",
+            "io['lines'](x)",
+            "_G['io'].open(x)",
+            "(io).open(x)",
             "\n\npackage.path = x",
             "local r = require\n",
             "require 'a\\98'",

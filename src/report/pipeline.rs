@@ -3,6 +3,7 @@
 //! Pure. Made of a deploy, a rollback or a check alike; whatever stands in them comes from a configuration or from HAProxy, so
 //! it is escaped as each form asks.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -234,10 +235,14 @@ pub fn gitlab(subject: &Subject<'_>) -> String {
         location: Location,
     }
     let nowhere = || subject.file.clone().unwrap_or_else(|| "haproxy.cfg".to_owned());
-    let issue = |code: &str, severity, description: String, file: Option<&String>, line: Option<u32>| {
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut issue = |code: &str, severity, description: String, file: Option<&String>, line: Option<u32>| {
         let path = file.cloned().unwrap_or_else(nowhere);
         // GitLab tells a new one from one that was there by it: the line's number may change.
-        let fingerprint = sha256(format!("{code}\0{path}\0{description}").as_bytes());
+        let what = format!("{code}\0{path}\0{description}");
+        let same = known.entry(what.clone()).or_default();
+        let fingerprint = sha256(format!("{what}\0{same}").as_bytes());
+        *same += 1;
         let location = Location { path, lines: Lines { begin: line.unwrap_or(1) } };
         Issue { description, check_name: format!("hareload-{code}"), fingerprint, severity, location }
     };

@@ -38,9 +38,12 @@ quoted() {
     printf "' "
 }
 
-[ -e "$CANDIDATE" ] || { echo "::error::the candidate $CANDIDATE does not exist"; exit 2; }
+case $CANDIDATE in -*) CANDIDATE=./$CANDIDATE ;; esac
 code=0
-if [ -z "$HOST" ]; then
+if [ ! -e "$CANDIDATE" ]; then
+    echo "::error::the candidate $CANDIDATE does not exist"
+    code=2
+elif [ -z "$HOST" ]; then
     hareload deploy "$CANDIDATE" "$@" || code=$?
 else
     # By its path in the checkout it is shown.
@@ -55,6 +58,7 @@ printf '\\n%s\\n' $mark; cat -- \"\$summary\"; rm -f -- \"\$summary\"; exit \$co
     trap 'rm -f "$answer"' EXIT
     candidate | ssh -o BatchMode=yes -- "$HOST" "sh -c $(quoted "$remote")" >"$answer" || code=$?
     sed "/^$mark\$/,\$d" "$answer"
+    if [ "$code" -eq 255 ]; then echo "::error::ssh has failed: hareload history on $HOST tells whether it was deployed"; fi
     sed "1,/^$mark\$/d" "$answer" >>"${GITHUB_STEP_SUMMARY:-/dev/null}"
 fi
 if [ -n "${GITHUB_OUTPUT:-}" ]; then echo "exit-code=$code" >>"$GITHUB_OUTPUT"; fi

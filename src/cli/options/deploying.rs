@@ -31,7 +31,7 @@ pub struct DeployWork {
     #[command(flatten)]
     pub care: CareArgs,
     /// Refuse if the configuration in place has not this SHA-256, or one that begins so; see `hareload status`
-    #[arg(long, value_name = "HASH")]
+    #[arg(long, value_name = "HASH", value_parser = super::words::hash)]
     pub expect_hash: Option<String>,
     /// Start HAProxy if it does not run, instead of refusing
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::driver::deploy::SHORTEST_HASH;
 use crate::driver::request::Probe;
 use crate::haproxy::secrets::{redact_probe, redact_words};
 
@@ -17,6 +18,16 @@ pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| format!("{:?} is not a duration such as 1m30s, 10s or 200ms", told(text)))?;
     Duration::try_from(span).map_err(|_| format!("{text:?} is negative"))
+}
+
+/// Reads a SHA-256, or as much of its beginning as names one.
+pub(in crate::cli) fn hash(text: &str) -> Result<String, String> {
+    let hash = text.trim().to_ascii_lowercase();
+    let digits = hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match digits && (SHORTEST_HASH..=64).contains(&hash.len()) {
+        true => Ok(hash),
+        false => Err(format!("a SHA-256, or at least {SHORTEST_HASH} digits of its beginning")),
+    }
 }
 
 /// What was typed, without secrets: it may be a probe, also where it is none.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::core::input::Refusal;
 use crate::driver::request::Refused;
+use crate::haproxy::secrets::redact_words;
 use crate::os::files::{self, FileError};
 
 mod stream;
@@ -89,7 +90,8 @@ impl Candidate {
 }
 
 fn refuse(what: &str) -> Refused {
-    Refused::new(Refusal::Usage, format!("candidate {what}"))
+    // A URL that was typed for a path may have a password in it.
+    Refused::new(Refusal::Usage, format!("candidate {}", redact_words(what)))
 }
 
 /// One that holds nothing was not meant.

@@ -160,6 +160,33 @@ impl Finder<'_> {
             acls::find(self, at + 2);
         } else if text.starts_with('-') {
             self.flag(at);
+        } else {
+            self.misspelt(at);
+        }
+    }
+
+    /// What looks like one of those keywords, and is none: HAProxy refuses the line, and it is shown.
+    fn misspelt(&mut self, at: usize) {
+        let text = self.text(at).to_ascii_lowercase();
+        let next = self.text(at + 1);
+        let before = at.checked_sub(1).map_or("", |before| self.text(before));
+        let plain = |keyword: &str| keyword.replace(['-', '_'], "");
+        let is_variable = |name: &str| {
+            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        if ONLY.iter().any(|keyword| plain(keyword) == plain(&text)) {
+            self.hide_rest(at + 1);
+        } else if text.starts_with("stat") && text.contains("aut") && next.contains(':') {
+            self.hide_rest(at + 1);
+        } else if text.starts_with("passw") || text == "pwd" {
+            self.hide_value(at + 1);
+        } else if at == 0 && is_variable(next) && names::is_secret(next) {
+            self.hide_rest(at + 2);
+        } else if before.starts_with("http-")
+            && ["set", "add", "repl"].iter().any(|begins| text.starts_with(begins))
+            && names::is_secret(next)
+        {
+            self.hide_value(at + 2);
         }
     }
 
@@ -182,6 +209,16 @@ impl Finder<'_> {
             if text.contains("pas") || text.contains("pwd") {
                 self.hide_up_to(keyword + 1, &USER);
             }
+        }
+        // `user NAME HASH`: the keyword is forgotten, or another one.
+        let third = self.text(at + 2).to_ascii_lowercase();
+        if at == 0
+            && !third.is_empty()
+            && third != "groups"
+            && !third.contains("pas")
+            && !third.contains("pwd")
+        {
+            self.hide_up_to(at + 2, &USER);
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 
 use super::names::{self, regex};
-use super::{HIDDEN, MAX_LINE, about, apart, redact, without};
+use super::{HIDDEN, MAX_LINE, about, apart, quoted_forms, redact, without};
 
 /// A URL among other words.
 static URL: LazyLock<Regex> = LazyLock::new(|| regex(r#"[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+"#));
@@ -19,10 +19,12 @@ static VARIABLE: LazyLock<Regex> =
     LazyLock::new(|| regex(r#"(?:^|[\s;&|(:"'])([A-Za-z_]\w*)=("[^"]*"?|'[^']*'?|[^\s;&|]+)"#));
 
 /// Options of well-known programs whose value is a secret, and whose names do not say so.
-static OPTIONS: LazyLock<[Regex; 6]> = LazyLock::new(|| {
+static OPTIONS: LazyLock<[Regex; 7]> = LazyLock::new(|| {
     [
+        // openssl-passphrase-options(1)
+        r#"\s-pass(?:in|out)?\s+pass:("[^"]*"?|'[^']*'?|\S+)"#,
         // an account is one by its colon
-        r#"(?:^|\s)(?:-u|-U|--user|--proxy-user)[\s=]*("[^"]*:[^"]*"?|'[^']*:[^']*'?|[^\s"':-][^\s"':]*:\S+)"#,
+        r#"(?:^|\s)(?:-[A-Za-z]*u|-U|-a|--user|--proxy-user)[\s=]*("[^"]*:[^"]*"?|'[^']*:[^']*'?|[^\s"':-][^\s"':]*:\S+)"#,
         r#"\bcurl\b[^|;&\n]*?\s(?:-b|--cookie)[\s=]*("[^"]*=[^"]*"?|'[^']*=[^']*'?|[^\s"'=]+=\S+)"#,
         r#"\b(?:mysql|mariadb)[\w-]*\s(?:[^|;&\n]*?\s)?-p("[^"]*"?|'[^']*'?|\S+)"#,
         r#"\bsshpass\s(?:[^|;&\n]*?\s)?-p\s*("[^"]*"?|'[^']*'?|\S+)"#,
@@ -80,7 +82,11 @@ fn hidden(text: &str, find: impl Fn(&str) -> Vec<Range<usize>>) -> String {
     if text.len() > MAX_LINE {
         return HIDDEN.to_owned();
     }
-    redact(&without(text, &find(text))).into_owned()
+    // What is a secret once is one wherever it comes again.
+    let found = find(text);
+    let shown = without(text, &found);
+    redact(&quoted_forms(text, found).iter().fold(shown, |shown, secret| shown.replace(secret, HIDDEN)))
+        .into_owned()
 }
 
 /// Where the secrets of a URL are; whatever it lacks.
@@ -178,6 +184,10 @@ mod tests {
     #[test]
     fn of_a_command_what_looks_like_a_secret_is_hidden() {
         for (command, shown) in [
+            ("API_TOKEN=S3CR3T; curl -H 'X-A: S3CR3T' x", "API_TOKEN=***; curl -H 'X-A: ***' x"),
+            ("curl -fsu me:S3CR3T x", "curl -fsu *** x"),
+            ("check_http -a me:S3CR3T", "check_http -a ***"),
+            ("openssl s_client -passin pass:S3CR3T x", "openssl s_client -passin pass:*** x"),
             ("test -e /run/ready", "test -e /run/ready"),
             ("exit 3", "exit 3"),
             ("curl -fsS -u /x http://127.0.0.1:80/", "curl -fsS -u /x http://127.0.0.1:80/"),
