@@ -50,7 +50,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 36] = [
+const OF_HARELOAD: [(&str, Test); 38] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
@@ -65,7 +65,9 @@ const OF_HARELOAD: [(&str, Test); 36] = [
     ("probation::of_one_that_ends_on_a_full_disk", probation::of_one_that_ends_on_a_full_disk),
     ("probation::of_one_that_ends_at_once", probation::of_one_that_ends_at_once),
     ("probation::of_one_that_ends_elsewhere", probation::of_one_that_ends_elsewhere),
+    ("probation::of_one_with_other_settings", probation::of_one_with_other_settings),
     ("probation::of_one_that_hangs", probation::of_one_that_hangs),
+    ("probation::of_one_that_hangs_in_a_trial", probation::of_one_that_hangs_in_a_trial),
     ("probation::of_a_new_backend_that_is_down", probation::of_a_new_backend_that_is_down),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),

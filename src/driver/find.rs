@@ -138,7 +138,10 @@ impl Old {
         Started {
             words: self.processes.first().and_then(words_of).unwrap_or_default(),
             cwd: self.cwd.clone(),
-            inherited: inheritance::whole(self.inherited()),
+            // Also what the next one is not to be given any more.
+            inherited: inheritance::whole(
+                self.processes.first().map_or_else(|| self.inherited(), |old| inheritance::of(old)),
+            ),
             haproxy: self.executable(),
         }
     }

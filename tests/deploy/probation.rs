@@ -266,6 +266,8 @@ pub(crate) fn of_one_that_ends_at_once(haproxy: &Haproxy) -> Result<()> {
                 site.expect_matching(&before).with_context(|| told.to_string())?;
             }
             0 => ensure!(told["serving"]["pids"][0] == new, "{told}"),
+            // It had done all that it does.
+            151 => ensure!(told["fate"]["nobody"].is_string() && told["serving"].is_null(), "{told}"),
             _ => ensure!(false, "{told}"),
         }
         // Whatever is in place is what the next one replaces.
@@ -275,4 +277,54 @@ pub(crate) fn of_one_that_ends_at_once(haproxy: &Haproxy) -> Result<()> {
     }
     eprintln!("{} killed at the commit: {undone} of 10 undone", haproxy.version);
     Ok(())
+}
+
+/// What the deploy was given is the candidate's: the one before is started, or handed back to, as it was.
+pub(crate) fn of_one_with_other_settings(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let instance = &site.stage.instance;
+    let defaults = site.checkout("defaults");
+    let with = |marker: &str, name: &str| {
+        let text = site.text(&Config::plain(marker))?;
+        let text = text.replace("127.0.0.1:8080", &format!("\"127.0.0.1:${name}\""));
+        Ok::<_, hareload_testkit::anyhow::Error>(text)
+    };
+    site.stage.hareload().verb("stop").run()?.expect_code(0)?;
+    for alive in [false, true] {
+        std::fs::write(instance.config_path(), with("g1", "OWN_OLD")?)?;
+        std::fs::write(&defaults, "export OWN_OLD=8080\nEXTRAOPTS=\"-n 777\"\n")?;
+        let start = site.stage.hareload().verb("start").env("HARELOAD_DEFAULTS_FILE", &defaults);
+        start.run()?.expect_code(0)?;
+        let candidate = site.checkout("candidate.cfg");
+        std::fs::write(&candidate, with("g2", "OWN_NEW")?)?;
+        std::fs::write(&defaults, "export OWN_NEW=8080\nEXTRAOPTS=\"-n 888\"\n")?;
+        let deploy = site.deploy(candidate).env("HARELOAD_DEFAULTS_FILE", &defaults);
+        let running = deploy.args(["--probation", "20s", "--", "-dW"]).spawn()?;
+        until_watched(&site)?;
+        match alive {
+            true => running.signal(Signal::TERM)?,
+            false => drop(instance.signal(instance.pid()?, Signal::KILL)?),
+        }
+        let result = running.wait(DEADLINE)?;
+        ensure!(result.code == 150 || result.signal == Some(15), "{result:?}");
+        site.expect_matching("g1")?;
+        let words = std::fs::read_to_string(format!("/proc/{}/cmdline", instance.pid()?))?;
+        let words: Vec<&str> = words.split(char::from(0)).collect();
+        ensure!(words.contains(&"777") && !words.contains(&"888") && !words.contains(&"-dW"), "{words:?}");
+        site.stage.hareload().verb("stop").run()?.expect_code(0)?;
+    }
+    Ok(())
+}
+
+/// It hangs, and can't be handed over from without its sockets: it is ended, and the one before is started.
+pub(crate) fn of_one_that_hangs_in_a_trial(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let candidate = site.candidate(&Config::plain("g2"))?;
+    let deploy = site.deploy(candidate).args(["--handover", "trial", "--probation", "20s"]);
+    let running = deploy.spawn()?;
+    until_watched(&site)?;
+    site.stage.instance.signal(site.stage.instance.pid()?, Signal::STOP)?;
+    let told = told(&running.wait(2 * DEADLINE)?.expect_code(150)?)?;
+    ensure!(told["fate"]["undone"].is_string(), "{told}");
+    site.expect_matching("g1")
 }

@@ -62,8 +62,8 @@ impl Conducting<'_> {
         let history_dir = &self.held.request.history_dir;
         let store = Store::of(history_dir);
         store.open().map_err(|error| held::state_refused(&error))?;
-        // For the way back, and for what is written down at the end.
-        let room = self.held.room(&opened.old.pidfile, Some(history_dir))?;
+        // For the way back, and for what is written down at the end; a small disk may have no more than that needs.
+        let room = self.held.room(&opened.old.pidfile, Some(history_dir)).ok();
         let mut transaction = self.remember(&store, &opened, deployment)?;
         let internal = |why: String| Refused::new(Refusal::Internal, why);
         let begun = transaction.write(history_dir).and_then(|()| {
@@ -133,10 +133,22 @@ impl Conducting<'_> {
         deployment.handover = Some(account);
         drop(room);
         match turn {
-            Turn::Done => self.finish(&store, &opened, &transaction, deployment),
-            Turn::Back { why } => {
-                self.undo(&store, transaction, why, deployment).await;
+            Turn::Done => {
+                self.complete(&store, &opened, deployment);
+                // To keep much takes its time.
+                if has_ended(&transaction) {
+                    let why = "it has ended right after the handover".to_owned();
+                    self.undo(&store, transaction, why, deployment).await;
+                    return Ok(());
+                }
+                self.finish(&store, &transaction, deployment);
+                if has_ended(&transaction) {
+                    let why = "it was deployed, and has ended since; `hareload start` starts it again";
+                    deployment.fate = Fate::Nobody(why.to_owned());
+                    deployment.serving = None;
+                }
             }
+            Turn::Back { why } => self.undo(&store, transaction, why, deployment).await,
         }
         Ok(())
     }
@@ -299,9 +311,8 @@ impl Conducting<'_> {
         }
     }
 
-    /// File and process match, and that is the end of it.
-    fn finish(&self, store: &Store, opened: &Opened, transaction: &Transaction, deployment: &mut Deployment) {
-        deployment.fate = Fate::Deployed;
+    /// Keeps what is in place now as good, with all that it refers to.
+    fn complete(&self, store: &Store, opened: &Opened, deployment: &mut Deployment) {
         let readings = readings_of(&opened.configs, &opened.old, self.held.request, Some(&opened.readings));
         deployment.hash_after = Some(readings.config.clone());
         let number = deployment.kept.unwrap_or_default();
@@ -310,12 +321,20 @@ impl Conducting<'_> {
             None => complete(store, number, &readings)
                 .or_else(|_| store.settle(number, State::Good, None).map(|()| readings.files.len())),
         };
-        let left_out = *kept.as_ref().unwrap_or(&0);
-        let kept = kept.and_then(|_| store.put_in_place(number));
-        deployment.notes.extend(kept.err().map(|error| format!("it can't be kept for a rollback: {error}")));
-        if left_out > 0 {
-            deployment.notes.push(format!("{left_out} files that it refers to are not kept for a rollback"));
+        match kept {
+            Ok(0) => {}
+            Ok(left_out) => deployment
+                .notes
+                .push(format!("{left_out} files that it refers to are not kept for a rollback")),
+            Err(error) => deployment.notes.push(not_kept(&error)),
         }
+    }
+
+    /// File and process match, and that is the end of it.
+    fn finish(&self, store: &Store, transaction: &Transaction, deployment: &mut Deployment) {
+        deployment.fate = Fate::Deployed;
+        let kept = store.put_in_place(deployment.kept.unwrap_or_default());
+        deployment.notes.extend(kept.err().map(|error| not_kept(&error)));
         let ended = transaction.end(&self.held.request.history_dir, store);
         deployment
             .notes
@@ -401,6 +420,15 @@ impl Conducting<'_> {
         }
         self.close(store, &transaction, Some(&why), deployment);
     }
+}
+
+fn not_kept(error: &FileError) -> String {
+    format!("it can't be kept for a rollback: {error}")
+}
+
+/// Whether it is known who runs the candidate, and nobody of it is left.
+fn has_ended(transaction: &Transaction) -> bool {
+    !transaction.candidate.is_empty() && process::living(&transaction.candidate).is_empty()
 }
 
 /// Whether somebody served, and nobody of it is left.

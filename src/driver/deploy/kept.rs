@@ -454,8 +454,10 @@ impl Store {
         }
         self.forget(ASIDE);
         let has_manifest = |number: &u64| fs::symlink_metadata(self.place(*number).join(MANIFEST)).is_ok();
-        let (whole, begun): (Vec<u64>, Vec<u64>) = self.numbers().into_iter().partition(has_manifest);
-        begun.into_iter().for_each(|number| self.forget(number));
+        let (whole, others): (Vec<u64>, Vec<u64>) = self.numbers().into_iter().partition(has_manifest);
+        // The next one, and no other that has lost its manifest in another way.
+        let next = whole.last().map_or(1, |last| last + 1);
+        others.into_iter().filter(|number| *number == next).for_each(|number| self.forget(number));
         files::forget_half_written(&self.directory.join(IN_PLACE));
         for number in whole {
             files::forget_half_written(&self.place(number).join(MANIFEST));
@@ -523,14 +525,14 @@ mod tests {
             let state = if text == "b" { State::Failed } else { State::Good };
             store.keep(contents(state, &[("/x", text)])).unwrap();
         }
-        for stray in [ASIDE, 9, u64::MAX] {
+        for stray in [ASIDE, 5, u64::MAX] {
             fs::create_dir(store.place(stray)).unwrap();
         }
         store.tidy();
         store.limit(1, &[1]);
         let left: Vec<u64> = store.all().iter().map(|one| one.number).collect();
         assert_eq!(left, [1, 2, 4]);
-        assert!(!store.place(9).exists() && !store.place(ASIDE).exists() && store.place(u64::MAX).exists());
+        assert!(!store.place(5).exists() && !store.place(ASIDE).exists() && store.place(u64::MAX).exists());
         fs::write(store.place(2).join(MANIFEST), "{}").unwrap();
         fs::write(store.directory.join(IN_PLACE), "x").unwrap();
         store.limit(1, &[1]);

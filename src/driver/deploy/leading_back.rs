@@ -1,6 +1,7 @@
 //! The way back from a candidate that has failed: what was in place before is put back, and handed over to if the candidate
 //! serves. Called by [`super::conduct`], and by [`super::unfinished`] after a crash.
 
+use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use crate::core::deployment::Fate;
 use crate::core::outcome::Verdict;
 use crate::driver::find::{self, Found, Old, Posture};
 use crate::driver::held::Held;
+use crate::driver::records::Started;
 use crate::driver::request::Request;
 use crate::driver::restart::left_with_nobody;
 use crate::driver::watch;
+use crate::haproxy::argv::CommandLine;
 use crate::haproxy::handoff::Word;
 use crate::os::process::{self, Identity, Process};
 use crate::os::signals::Interrupts;
@@ -55,7 +58,7 @@ impl Held<'_> {
             probes: Vec::new(),
             settle: Duration::ZERO,
             dwell: None,
-            ..self.request.clone()
+            ..as_it_was(self.request, &transaction.started)
         };
         let held = Held { request: &request, ..self.clone() };
         let serves = match find::find(&request, &held.records) {
@@ -89,6 +92,15 @@ impl Held<'_> {
             false => held.start_like(Some(&before), None, &mut interrupts).await,
         };
         let mut account = account.unwrap_or_else(|refused| held.refused(refused));
+        let mut serves = serves;
+        if serves
+            && account.outcome.verdict.why_refused().is_some()
+            && self.ends_hung(&transaction.candidate).await
+        {
+            serves = false;
+            let again = held.start_like(Some(&before), None, &mut interrupts).await;
+            account = again.unwrap_or_else(|refused| held.refused(refused));
+        }
         if !serves {
             account = left_with_nobody(account);
         }
@@ -122,6 +134,20 @@ impl Held<'_> {
         (LedBack { undo: Some(account), notes, over: true }, fate)
     }
 
+    /// Ends the candidate if it is stopped and can't be handed over from: it serves nobody. Whether it did.
+    async fn ends_hung(&self, candidate: &[Identity]) -> bool {
+        let living = process::living(candidate);
+        if living.is_empty() || !living.iter().all(|process| matches!(process.state(), Some('T' | 't'))) {
+            return false;
+        }
+        for hung in &living {
+            self.timeline
+                .note("hareload", format!("kills the candidate, pid {}, which is stopped", hung.pid()));
+            let _ = hung.signal(Word::Kill.signal());
+        }
+        time::timeout(RETIRING, process::all_exited(living)).await.is_ok()
+    }
+
     /// Tells the candidate to retire where it serves beside: somebody else has started the one that was handed over from.
     async fn retire_beside(&self, candidate: &[Identity], account: &Account) {
         let serves =
@@ -142,6 +168,23 @@ impl Held<'_> {
             let _ = process.signal(Word::Retire.signal());
         }
         let _ = time::timeout(RETIRING, watch::all_deaf(beside)).await;
+    }
+}
+
+/// What is asked for to have another one as the one before the deploy was, whatever the candidate was to be given.
+fn as_it_was(request: &Request, started: &Started) -> Request {
+    let Ok(command) = CommandLine::parse(&started.words) else { return request.clone() };
+    if started.words.is_empty() {
+        return request.clone();
+    }
+    let set = |(name, value): &(OsString, Option<OsString>)| Some((name.clone(), value.clone()?));
+    Request {
+        haproxy: started.haproxy.clone().filter(|path| path.exists()).or_else(|| request.haproxy.clone()),
+        options: Some(command.kept),
+        extra: Vec::new(),
+        exported: started.inherited.iter().filter_map(set).collect(),
+        defaults: None,
+        ..request.clone()
     }
 }
 

@@ -165,6 +165,11 @@ impl Finder<'_> {
         }
     }
 
+    /// Whether a word is typed without quotes, as keywords are.
+    fn is_bare(&self, at: usize) -> bool {
+        self.words.get(at).is_some_and(|word| self.line[word.range.clone()] == *word.text)
+    }
+
     /// What looks like one of those keywords, and is none: HAProxy refuses the line, and it is shown.
     fn misspelt(&mut self, at: usize) {
         let text = self.text(at).to_ascii_lowercase();
@@ -178,7 +183,7 @@ impl Finder<'_> {
             self.hide_rest(at + 1);
         } else if text.starts_with("stat") && text.contains("aut") && next.contains(':') {
             self.hide_rest(at + 1);
-        } else if text.starts_with("passw") || text == "pwd" {
+        } else if (text.starts_with("passw") || text == "pwd") && self.is_bare(at) {
             self.hide_value(at + 1);
         } else if at == 0 && is_variable(next) && names::is_secret(next) {
             self.hide_rest(at + 2);
