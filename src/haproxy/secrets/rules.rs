@@ -179,9 +179,8 @@ impl Finder<'_> {
         let is_variable = |name: &str| {
             name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
         };
-        if ONLY.iter().any(|keyword| plain(keyword) == plain(&text)) {
-            self.hide_rest(at + 1);
-        } else if text.starts_with("stat") && text.contains("aut") && next.contains(':') {
+        let one_word = ONLY.iter().any(|keyword| plain(keyword) == plain(&text));
+        if one_word || text.starts_with("stat") && text.contains("aut") && next.contains(':') {
             self.hide_rest(at + 1);
         } else if (text.starts_with("passw") || text == "pwd") && self.is_bare(at) {
             self.hide_value(at + 1);
