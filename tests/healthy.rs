@@ -189,6 +189,10 @@ fn lying_pidfile(haproxy: &Haproxy) -> Result<()> {
 /// Whoever edits a file must not lose the address; what he has written counts once it is what runs.
 fn edited(haproxy: &Haproxy) -> Result<()> {
     let mut stage = Stage::start(HARELOAD, haproxy, Config::plain("g1"))?;
+    // What is written in the tick of its start, it may have read; proc_pid_stat(5).
+    let serves = std::time::Instant::now();
+    let tick = Duration::from_millis(50);
+    until(DEADLINE, "the clock of processes to go on", || (serves.elapsed() >= tick).then_some(()))?;
     stage.instance.write_config(Config::plain("g2").frontend(8081))?;
     green(&stage)?;
     stage.instance.write_config_text("rubbish")?;
