@@ -98,8 +98,9 @@ pub(super) fn lock_refused(error: &LockError, patience: Duration) -> Refused {
             let why = format!("{error}; it was waited for {waited:?}; try again when it has ended");
             Refused::new(Refusal::Busy, why)
         }
-        LockError::Interrupted { .. } => Refused::new(Refusal::Internal, error.to_string()),
-        LockError::Io { .. } => Refused::new(Refusal::Internal, error.to_string()),
+        LockError::Interrupted { .. } | LockError::Io { .. } => {
+            Refused::new(Refusal::Internal, error.to_string())
+        }
     }
 }
 

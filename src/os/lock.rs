@@ -141,16 +141,12 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(fail(source)),
             Err(TryLockError::WouldBlock) => {
                 let mut reader = File::open(&path).map_err(fail)?;
-                let mut busy = || (path.clone(), holder(&mut reader));
-                file = match wait(file, patience).map_err(fail)? {
+                let waited = wait(file, patience).map_err(fail)?;
+                file = match waited {
                     Waited::Locked(file) => file,
-                    Waited::InVain => {
-                        let (path, holder) = busy();
-                        return Err(LockError::Busy { path, holder });
-                    }
+                    Waited::InVain => return Err(LockError::Busy { path, holder: holder(&mut reader) }),
                     Waited::Interrupted(signal) => {
-                        let (path, holder) = busy();
-                        return Err(LockError::Interrupted { path, holder, signal });
+                        return Err(LockError::Interrupted { path, holder: holder(&mut reader), signal });
                     }
                 };
             }
