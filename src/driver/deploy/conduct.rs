@@ -30,6 +30,9 @@ use super::{Deploy, readings_of};
 /// How much of the files that a configuration refers to is kept, in bytes.
 const MOST_KEPT: usize = 512 << 20;
 
+/// Why what was in place comes back where the candidate had taken over, and is gone.
+const ENDED: &str = "it has ended right after the handover";
+
 /// A deploy whose beginning is known.
 pub(super) struct Conducting<'a> {
     pub(super) held: &'a Held<'a>,
@@ -137,8 +140,7 @@ impl Conducting<'_> {
                 self.complete(&store, &opened, deployment);
                 // To keep much takes its time.
                 if has_ended(&transaction) {
-                    let why = "it has ended right after the handover".to_owned();
-                    self.undo(&store, transaction, why, deployment).await;
+                    self.undo(&store, transaction, ENDED.to_owned(), deployment).await;
                     return Ok(());
                 }
                 self.finish(&store, &transaction, deployment);
@@ -271,10 +273,8 @@ impl Conducting<'_> {
         interrupts: &mut Interrupts,
     ) -> Turn {
         transaction.candidate = self.serving();
-        let none_told = account.serving.as_ref().is_none_or(|serving| serving.pids.is_empty());
-        let living = process::living(&transaction.candidate);
-        if none_told || living.is_empty() && !transaction.candidate.is_empty() {
-            return Turn::Back { why: "it has ended right after the handover".to_owned() };
+        if has_ended(transaction) {
+            return Turn::Back { why: ENDED.to_owned() };
         }
         if self.deploy.probation.is_zero() {
             return Turn::Done;
@@ -287,7 +287,7 @@ impl Conducting<'_> {
         let paths = self.held.records.paths(number);
         let watched = Watched {
             members: Rc::new(Members::marked(paths.pidfile)),
-            processes: living,
+            processes: process::living(&transaction.candidate),
             admin: paths.admin,
             probes: self.held.request.probes.clone(),
             before,

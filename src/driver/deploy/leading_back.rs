@@ -137,15 +137,20 @@ impl Held<'_> {
     /// Ends the candidate if it is stopped and can't be handed over from: it serves nobody. Whether it did.
     async fn ends_hung(&self, candidate: &[Identity]) -> bool {
         let living = process::living(candidate);
-        if living.is_empty() || !living.iter().all(|process| matches!(process.state(), Some('T' | 't'))) {
+        if living.is_empty() || !living.iter().all(is_stopped) {
             return false;
         }
-        for hung in &living {
+        self.kill_stopped(living.iter());
+        time::timeout(RETIRING, process::all_exited(living)).await.is_ok()
+    }
+
+    /// Kills those of the candidate that are stopped.
+    fn kill_stopped<'p>(&self, processes: impl Iterator<Item = &'p Rc<Process>>) {
+        for hung in processes.filter(|process| is_stopped(process)) {
             self.timeline
                 .note("hareload", format!("kills the candidate, pid {}, which is stopped", hung.pid()));
             let _ = hung.signal(Word::Kill.signal());
         }
-        time::timeout(RETIRING, process::all_exited(living)).await.is_ok()
     }
 
     /// Tells the candidate to retire where it serves beside: somebody else has started the one that was handed over from.
@@ -153,13 +158,7 @@ impl Held<'_> {
         let serves =
             |process: &Rc<Process>| account.new.as_ref().is_some_and(|new| new.pids.contains(&process.pid()));
         let mut beside = process::living(candidate);
-        for hung in
-            beside.iter().filter(|process| !serves(process) && matches!(process.state(), Some('T' | 't')))
-        {
-            self.timeline
-                .note("hareload", format!("kills the candidate, pid {}, which is stopped", hung.pid()));
-            let _ = hung.signal(Word::Kill.signal());
-        }
+        self.kill_stopped(beside.iter().filter(|process| !serves(process)));
         beside.retain(|process| !serves(process) && find::posture(process) == Posture::Listens);
         for process in &beside {
             let told = format!("tells the candidate, pid {}, to retire", process.pid());
@@ -169,6 +168,11 @@ impl Held<'_> {
         }
         let _ = time::timeout(RETIRING, watch::all_deaf(beside)).await;
     }
+}
+
+/// By a signal or a tracer; proc_pid_stat(5).
+fn is_stopped(process: &Rc<Process>) -> bool {
+    matches!(process.state(), Some('T' | 't'))
 }
 
 /// What is asked for to have another one as the one before the deploy was, whatever the candidate was to be given.
