@@ -25,9 +25,9 @@ const COMMANDS: [&str; 2] = ["io.popen", "os.execute"];
 /// The functions that run a text as a script; Lua manual, 6.1.
 const LOADERS: [&str; 2] = ["load", "loadstring"];
 
-/// What changes how modules are found, or what is what; Lua manual, 6.3 and 2.2.
-const CHANGING: [&str; 6] =
-    ["package", "package.path", "package.cpath", "package.searchers", "package.loadlib", "_ENV"];
+/// What changes how modules are found, or what is what, and the table of all that there is; Lua manual, 6.3, 2.2 and 6.1.
+const CHANGING: [&str; 7] =
+    ["package", "package.path", "package.cpath", "package.searchers", "package.loadlib", "_ENV", "_G"];
 
 /// Where Lua keeps what it looks for modules in; Lua manual, 6.3.
 const SEARCHED: [&str; 2] = ["package.path", "package.cpath"];
@@ -39,6 +39,9 @@ pub const VARIABLES: [&str; 6] =
 /// The modules that are part of Lua, and so are no files; Lua manual, 6.
 const OWN: [&str; 10] =
     ["_G", "coroutine", "debug", "io", "math", "os", "package", "string", "table", "utf8"];
+
+/// Those of them that reach files.
+const REACHING: [&str; 5] = ["_G", "debug", "io", "os", "package"];
 
 /// Where Lua looks for a module that HAProxy's `lua-prepend-path` does not name: luaconf.h LUA_PATH_DEFAULT and
 /// LUA_CPATH_DEFAULT, and Debian's directories of them. `%` stands for the version.
@@ -96,7 +99,7 @@ pub fn read(text: &str) -> Asked {
                 if is_passed_on(&name, before, rest) {
                     asked.unclear.get_or_insert(at);
                 }
-                if !asked.call(&name, before[0], &mut rest, &mut written) {
+                if !asked.call(&name, before, &mut rest, &mut written) {
                     asked.unclear.get_or_insert(at);
                 }
             }
@@ -117,7 +120,7 @@ impl Asked {
     fn call<'a>(
         &mut self,
         name: &str,
-        before: Option<Token<'_>>,
+        before: [Option<Token<'_>>; 3],
         rest: &mut Rest<'a>,
         written: &mut Written<'a>,
     ) -> bool {
@@ -142,7 +145,7 @@ impl Asked {
             _ if RUNNERS.contains(&name) => (rest.argument(), &mut self.scripts),
             _ if OPENERS.contains(&name) => (rest.argument(), &mut self.files),
             // Of several that are assigned at once, it is not told here which is which.
-            _ if SEARCHED.contains(&name) && before != Some(Token::Other(',')) => {
+            _ if SEARCHED.contains(&name) && before[0] != Some(Token::Other(',')) => {
                 let path = rest.search_path(name);
                 let known = path.is_some();
                 self.paths.extend(path);
@@ -151,8 +154,13 @@ impl Asked {
             _ => return !CHANGING.contains(&name),
         };
         match named {
-            Argument::Literal(name) if !OWN.contains(&name) => list.push(name.to_owned()),
-            Argument::Literal(_) | Argument::Nothing => {}
+            Argument::Literal(named) if name == "require" && REACHING.contains(&named) => {
+                // `local io = require("io")` is no other name.
+                return matches!(before, [Some(Token::Other('=')), Some(Token::Name(own)), _] if own == named);
+            }
+            Argument::Literal(named) if name == "require" && OWN.contains(&named) => {}
+            Argument::Literal(named) => list.push(named.to_owned()),
+            Argument::Nothing => {}
             // What it is given by a variable may be among the words.
             Argument::Computed => return false,
         }
@@ -163,9 +171,10 @@ impl Asked {
 /// Whether a library is given to somebody, is had under another name, or is asked for what its string says: what is read then, only
 /// Lua can tell. `local io = io` is no other name.
 fn is_passed_on(name: &str, before: [Option<Token<'_>>; 3], mut rest: Rest<'_>) -> bool {
+    let name = name.rsplit('.').next().unwrap_or(name);
     let is_library = LIBRARIES.contains(&name);
     match (before, rest.token()) {
-        (_, Some(Token::Other('['))) => is_library || name == "_G",
+        (_, Some(Token::Other('['))) => is_library,
         ([Some(Token::Other('=')), Some(Token::Name(other)), _], _) => is_library && other != name,
         ([Some(Token::Other('(')), ..], _) => is_library,
         ([Some(Token::Other(',')), ..], Some(Token::Other(')'))) => is_library,
@@ -174,7 +183,7 @@ fn is_passed_on(name: &str, before: [Option<Token<'_>>; 3], mut rest: Rest<'_>) 
 }
 
 /// A name with what stands before its dots, without the table of all globals: `a.require` is another function, and
-/// `_G.require` is not.
+/// `_G.require` is not. A library that is kept in another table is that library.
 fn whole_name(name: &str, before: [Option<Token<'_>>; 3]) -> String {
     let whole = match before {
         // The operator.
@@ -183,10 +192,13 @@ fn whole_name(name: &str, before: [Option<Token<'_>>; 3]) -> String {
         [Some(Token::Other('.' | ':')), ..] => format!(".{name}"),
         _ => name.to_owned(),
     };
-    match whole.rsplit_once("_G.") {
-        Some((before, name)) if before.is_empty() || before.ends_with('.') => name.to_owned(),
-        _ => whole,
-    }
+    let within = |table: &str| {
+        let (before, name) = whole.rsplit_once(&format!("{table}."))?;
+        (before.is_empty() || before.ends_with('.')).then(|| name.to_owned())
+    };
+    within("_G")
+        .or_else(|| LIBRARIES.iter().find_map(|library| Some(format!("{library}.{}", within(library)?))))
+        .unwrap_or(whole)
 }
 
 /// What of a string may be the name of a file.
@@ -226,7 +238,7 @@ mod tests {
             ["json", "a.b", "c"]
         );
         assert_eq!(modules("local ok, m = pcall(require, 'cjson')"), ["cjson"]);
-        assert_eq!(modules("local s = require('string')"), Vec::<String>::new());
+        assert_eq!(modules("local s = require('string') local io = require 'io'"), Vec::<String>::new());
         let none = "-- require(x)\n--[[ require(y)\n]] local required = 'require(z)'\nm.x = core.require(w)";
         assert_eq!(modules(none), Vec::<String>::new());
     }
@@ -260,6 +272,12 @@ mod tests {
             "_G.require(x)",
             "local l = _G.package.loaded; l._G . dofile(x)",
             "_G['require']('a')",
+            "setmetatable(t, {__index = _G}) t.f(x)",
+            "t = { io = io } t.io.open(x)",
+            "t = { io = io } local i = t.io i.open(x)",
+            "require('io').open(x)",
+            "local i = require 'io' i.open(x)",
+            "for k, v in pairs(_G) do end",
             "io.\nopen(x)",
             "Map.new(x)",
             "local s = 'a' .. require(x)",
