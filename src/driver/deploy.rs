@@ -109,6 +109,11 @@ pub(super) fn is_unfinished(request: &Request) -> bool {
     transaction::Transaction::is_unfinished(&request.history_dir)
 }
 
+/// Whether one that was killed has left something that it was keeping.
+pub(super) fn has_half_kept(request: &Request) -> bool {
+    !Store::of(&request.history_dir).half_kept().is_empty()
+}
+
 /// What of deploys and of kept configurations is written down and can't be read.
 #[must_use]
 pub fn lost(history_dir: &Path) -> Vec<Lost> {

@@ -74,7 +74,9 @@ pub fn recover(request: &Request) -> Option<Account> {
     }
     let state = StateDir::open(&request.state_dir);
     let clean = |state: StateDir| {
-        !Held::of("recover", request, &state).has_leftovers() && !files::has_half_written(state.path())
+        !Held::of("recover", request, &state).has_leftovers()
+            && !files::has_half_written(state.path())
+            && !deploy::has_half_kept(request)
     };
     if state.is_ok_and(clean) {
         return None;

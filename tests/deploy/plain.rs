@@ -123,6 +123,16 @@ pub(crate) fn keeps_only_so_many(haproxy: &Haproxy) -> Result<()> {
     }
     let kept: Vec<u64> = site.kept()?.into_iter().map(|(number, _)| number).collect();
     ensure!(kept == [5, 6, 7], "{kept:?}");
+    // What one that was killed was setting aside, or keeping.
+    for number in [0, 8] {
+        fs::create_dir(site.history(&format!("configurations/{number}")))?;
+    }
+    let recover = || site.stage.hareload().verb("recover").run();
+    recover()?.expect_code(0)?;
+    for number in [0, 8] {
+        ensure!(!site.history(&format!("configurations/{number}")).exists(), "{number} is left");
+    }
+    recover()?.expect_said(&["nothing to recover"])?;
     site.expect_matching("g7")
 }
 

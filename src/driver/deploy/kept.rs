@@ -445,21 +445,33 @@ impl Store {
         }
     }
 
-    /// Removes what was being kept when a hareload died: what was set aside, and what has no manifest. One that can't be read is
-    /// for somebody to look at.
-    pub(super) fn tidy(&self) {
+    fn is_ours(&self) -> bool {
         let is_ours = |metadata: fs::Metadata| metadata.is_dir() && metadata.uid() == privilege::euid();
-        if !fs::symlink_metadata(&self.directory).is_ok_and(is_ours) {
-            return;
+        fs::symlink_metadata(&self.directory).is_ok_and(is_ours)
+    }
+
+    /// What was being kept when a hareload died: what was set aside, and what has no manifest. One that can't be read is for
+    /// somebody to look at.
+    pub(super) fn half_kept(&self) -> Vec<u64> {
+        if !self.is_ours() {
+            return Vec::new();
         }
-        self.forget(ASIDE);
         let has_manifest = |number: &u64| fs::symlink_metadata(self.place(*number).join(MANIFEST)).is_ok();
         let (whole, others): (Vec<u64>, Vec<u64>) = self.numbers().into_iter().partition(has_manifest);
         // The next one, and no other that has lost its manifest in another way.
         let next = whole.last().map_or(1, |last| last + 1);
-        others.into_iter().filter(|number| *number == next).for_each(|number| self.forget(number));
+        let aside = [ASIDE].into_iter().filter(|aside| self.place(*aside).exists());
+        aside.chain(others.into_iter().filter(|number| *number == next)).collect()
+    }
+
+    /// Removes what one that died has left.
+    pub(super) fn tidy(&self) {
+        if !self.is_ours() {
+            return;
+        }
+        self.half_kept().into_iter().for_each(|number| self.forget(number));
         files::forget_half_written(&self.directory.join(IN_PLACE));
-        for number in whole {
+        for number in self.numbers() {
             files::forget_half_written(&self.place(number).join(MANIFEST));
         }
     }
@@ -528,7 +540,9 @@ mod tests {
         for stray in [ASIDE, 5, u64::MAX] {
             fs::create_dir(store.place(stray)).unwrap();
         }
+        assert_eq!(store.half_kept(), [ASIDE, 5]);
         store.tidy();
+        assert!(store.half_kept().is_empty());
         store.limit(1, &[1]);
         let left: Vec<u64> = store.all().iter().map(|one| one.number).collect();
         assert_eq!(left, [1, 2, 4]);
