@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::inheritance;
 use super::texts::{self, Texts};
 use crate::haproxy::alerts;
-use crate::haproxy::config::Config;
+use crate::haproxy::config::{Config, Proxies};
 use crate::haproxy::version::Version;
 use crate::os::process::Exit;
 
@@ -122,6 +122,7 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
         }
     }
     findings.truncate(MAX_FINDINGS);
+    find_places(&mut findings, &texts);
     for finding in &mut findings {
         if let Some(line) = texts.line(finding.file.as_deref(), finding.line) {
             finding.quote(&texts.before(finding.file.as_deref(), finding.line), &line);
@@ -130,6 +131,21 @@ pub async fn check(request: &CheckRequest) -> Result<Checked, CheckError> {
     let position = |finding: &Finding| texts.position(finding.file.as_deref());
     findings.sort_by_key(|finding| (position(finding), finding.line));
     Ok(Checked { findings, haproxy_exit: exit.to_string(), config_ok: exit == Exit::Code(0) })
+}
+
+/// Finds the lines of what HAProxy says about a proxy.
+fn find_places(findings: &mut [Finding], texts: &Texts) {
+    let of_haproxy = |finding: &&mut Finding| finding.code == "haproxy" && finding.file.is_none();
+    let mut unplaced = findings.iter_mut().filter(of_haproxy).peekable();
+    if unplaced.peek().is_none() {
+        return;
+    }
+    let proxies = Proxies::of(texts.contents());
+    for finding in unplaced {
+        if let Some(place) = proxies.place(&finding.message) {
+            (finding.file, finding.line) = (Some(place.file.to_string()), Some(place.line));
+        }
+    }
 }
 
 /// Whether a peer of this `peers` section is this host; also if it only may be.

@@ -12,6 +12,7 @@ mod conditions;
 mod environment;
 mod files;
 mod global;
+mod proxies;
 mod reader;
 mod section;
 mod words;
@@ -27,6 +28,7 @@ pub use certificates::{Entry, entries};
 pub use environment::Environment;
 pub use files::{Content, Found, NamedFiles, Viewpoint, mentioned_in};
 pub use global::{AdminLevel, ExposeFd, Global, Setting, StatsSocket};
+pub use proxies::Proxies;
 pub use reader::{read, read_in};
 pub use section::{Bind, Peer, PeerName, Presence, Section, Usesrc};
 

@@ -40,6 +40,13 @@ pub(crate) fn of_github(haproxy: &Haproxy) -> Result<()> {
     let file = site.checkout("candidate.cfg");
     let annotation = format!("::error file={},line={},", file.display(), line(&site)?);
     ensure!(told.stdout.starts_with(&annotation), "no {annotation}: {}", told.stdout);
+    // One that HAProxy finds once all is read, and tells without a line.
+    let candidate = site.candidate(&Config::plain("g2").extra_frontend("use_backend nowhere if TRUE"))?;
+    let text = fs::read_to_string(&candidate)?;
+    let line = text.lines().position(|line| line.contains("nowhere")).context("no error")? + 1;
+    let told = site.stage.hareload().verb("deploy").arg(&candidate).args(["--output", "github"]).run()?;
+    let annotation = format!("::error file={},line={line},", file.display());
+    ensure!(told.code == 6 && told.stdout.contains(&annotation), "no {annotation}: {told:?}");
     let told = deployed(&site, "g2", "github", false)?;
     ensure!(told.stdout.starts_with("::notice title=hareload deploy::deployed"), "{}", told.stdout);
     let summary = fs::read_to_string(site.checkout("summary.md"))?;

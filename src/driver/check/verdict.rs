@@ -146,7 +146,8 @@ pub(super) fn findings(exit: Exit, alerts: &[Alert]) -> Vec<Finding> {
             _ => "haproxy",
         };
         // the place is said by file and line
-        let message = match alert.text.strip_prefix("parsing [").and_then(|rest| rest.split_once(']')) {
+        let placed = ["parsing [", "["].iter().find_map(|start| alert.text.strip_prefix(start));
+        let message = match placed.and_then(|rest| rest.split_once(']')) {
             Some((_, message)) if alert.line.is_some() => message.trim_start_matches([' ', ':']),
             _ => alert.text.as_str(),
         };
@@ -173,6 +174,23 @@ pub(super) fn findings(exit: Exit, alerts: &[Alert]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_told_once() {
+        let text =
+            b"[ALERT] (1) : config : parsing [h.cfg:7] : unknown keyword 'bindd' in 'frontend' section\n\
+                     [ALERT] (1) : config : [h.cfg:9] : 'server b/s' : unable to load SSL certificate\n\
+                     [ALERT] (1) : config : [::1]:80 is nobody's\n";
+        let told = findings(Exit::Code(1), &alerts::parse(text));
+        let told: Vec<(Option<u32>, &str)> =
+            told.iter().map(|one| (one.line, one.message.as_str())).collect();
+        let placed = [
+            (Some(7), "unknown keyword 'bindd' in 'frontend' section"),
+            (Some(9), "'server b/s' : unable to load SSL certificate"),
+            (None, "[::1]:80 is nobody's"),
+        ];
+        assert_eq!(told, placed);
+    }
 
     #[test]
     fn a_check_that_was_killed_is_no_verdict() {

@@ -18,7 +18,7 @@ use crate::haproxy::secrets::redact;
 const MAX_QUOTE: usize = 200;
 
 /// The words that begin a section, all versions together (REGISTER_CONFIG_SECTION in HAProxy's source).
-const SECTIONS: [&str; 21] = [
+pub(super) const SECTIONS: [&str; 21] = [
     "global",
     "defaults",
     "listen",
