@@ -173,8 +173,10 @@ fn holder_is_named(haproxy: &Haproxy) -> Result<()> {
     let (_, told) = scene.told(&[])?;
     let message = told["findings"][0]["message"].as_str().unwrap_or_default();
     let comm = fs::read_to_string("/proc/self/comm")?;
-    let holder = format!("127.0.0.1:9202 is held by pid {} ({})", std::process::id(), comm.trim_end());
-    ensure!(message == holder, "{message}, not {holder}");
+    let holder = format!("pid {} ({})", std::process::id(), comm.trim_end());
+    // What another test spawns at this instant holds it too, until it is executed.
+    let mut holders = message.strip_prefix("127.0.0.1:9202 is held by ").unwrap_or_default().split(", ");
+    ensure!(holders.any(|one| one == holder), "{message}, not {holder}");
     ensure!(told["findings"][0]["line"] == 3, "{told}");
     Ok(())
 }
