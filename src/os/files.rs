@@ -20,7 +20,7 @@ mod installing;
 mod kept;
 
 pub use installing::{
-    Attributes, Prepared, ReadingError, by_second_name, give_second_name, is_mount_point, lock_of,
+    Attributes, Mark, Prepared, ReadingError, by_second_name, give_second_name, is_mount_point, lock_of,
     make_directory_like_above, make_private_directories, prepare, read_unchanged, sync_all_beside,
     sync_directory, take_away, take_second_name,
 };

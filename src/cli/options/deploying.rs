@@ -53,7 +53,7 @@ pub struct DeployArgs {
     /// What is asked for.
     #[command(flatten)]
     pub deploy: DeployWork,
-    /// What a candidate on the standard input is called in reports: the path of the file or directory in a checkout
+    /// What the candidate is called in reports: the path of the file or directory in a checkout
     #[arg(long, value_name = "PATH")]
     pub origin: Option<PathBuf>,
     /// Do nothing if nothing has changed of all that HAProxy reads

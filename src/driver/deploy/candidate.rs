@@ -2,7 +2,7 @@
 //!
 //! Reads files, directories and a stream; changes nothing. Called by [`super`], and by the command line.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -63,8 +63,8 @@ pub enum Candidate {
 }
 
 impl Candidate {
-    /// Reads it: one file, several, a directory, or `-`, an archive (tar) or a file on the standard input, which the caller
-    /// calls `origin`.
+    /// Reads it: one file, several, a directory, or `-`, an archive (tar) or a file on the standard input. The caller calls it
+    /// `origin`, if that is something else.
     ///
     /// # Errors
     /// [`Refused`] if something of it can't be read, is too large, changes meanwhile or would lead out of it.
@@ -76,14 +76,26 @@ impl Candidate {
         match paths {
             [only] if only.as_os_str() == STREAM => of_stream(stream, origin),
             [only] if only.is_dir() => {
-                let mut reading = Reading { base: only, pieces: Vec::new(), left: LARGEST };
+                let mut reading = Reading::of(only, origin)?;
                 reading.directory(Path::new(""), 0)?;
+                reading.seen.expect_unchanged()?;
                 whole(reading.pieces, &only.display().to_string())
             }
             several => {
-                let mut left = LARGEST;
-                let pieces = several.iter().map(|path| of_file(path, &mut left));
-                Ok(Candidate::Files(pieces.collect::<Result<_, _>>()?))
+                let (mut left, mut seen) = (LARGEST, Seen::default());
+                let pieces = several.iter().map(|path| of_file(path, &mut left, &mut seen));
+                let mut pieces = pieces.collect::<Result<Vec<_>, _>>()?;
+                match (pieces.as_mut_slice(), origin) {
+                    (_, None) => {}
+                    ([only], Some(origin)) => only.origin = origin.display().to_string(),
+                    (several, Some(origin)) => {
+                        several
+                            .iter_mut()
+                            .for_each(|one| one.origin = origin.join(&one.name).display().to_string());
+                    }
+                }
+                seen.expect_unchanged()?;
+                Ok(Candidate::Files(pieces))
             }
         }
     }
@@ -104,7 +116,30 @@ fn whole(pieces: Vec<Piece>, what: &str) -> Result<Candidate, Refused> {
     Ok(Candidate::Tree(pieces))
 }
 
-fn of_file(path: &Path, left: &mut usize) -> Result<Piece, Refused> {
+/// What was read, so that all of it is what was there at one instant: a checkout may be replaced while it is read.
+#[derive(Default)]
+struct Seen {
+    files: Vec<(PathBuf, files::Mark)>,
+    directories: Vec<(PathBuf, Vec<OsString>)>,
+}
+
+impl Seen {
+    /// Refuses what has changed since it was read.
+    fn expect_unchanged(&self) -> Result<(), Refused> {
+        let file = self.files.iter().find(|(path, mark)| files::Mark::of(path).ok() != Some(*mark));
+        let directory =
+            self.directories.iter().find(|(path, names)| names_in(path).ok().as_ref() != Some(names));
+        match file.map(|(path, _)| path).or(directory.map(|(path, _)| path)) {
+            None => Ok(()),
+            Some(path) => Err(refuse(&format!(
+                "{}: it has changed while the candidate was read; nothing was touched",
+                path.display()
+            ))),
+        }
+    }
+}
+
+fn of_file(path: &Path, left: &mut usize, seen: &mut Seen) -> Result<Piece, Refused> {
     if path.is_dir() {
         return Err(refuse(&format!(
             "{}: it is a directory; name one directory alone, or files alone",
@@ -113,18 +148,30 @@ fn of_file(path: &Path, left: &mut usize) -> Result<Piece, Refused> {
     }
     let name = path.file_name().ok_or_else(|| refuse(&format!("{}: it has no name", path.display())))?;
     named(name)?;
-    read(path, PathBuf::from(name), LARGEST_CONFIG, left)
+    let (bytes, mode) = read(path, LARGEST_CONFIG, left, seen)?;
+    Ok(Piece { name: PathBuf::from(name), origin: path.display().to_string(), bytes, mode })
 }
 
-fn read(path: &Path, name: PathBuf, max: usize, left: &mut usize) -> Result<Piece, Refused> {
-    let (bytes, mode) = files::read_unchanged(path, max.min(*left)).map_err(|error| match error {
+/// What a file holds, and its permissions.
+fn read(path: &Path, max: usize, left: &mut usize, seen: &mut Seen) -> Result<(Vec<u8>, u32), Refused> {
+    let (bytes, mark) = files::read_unchanged(path, max.min(*left)).map_err(|error| match error {
         files::ReadingError::File(FileError::Missing { .. }) => {
             refuse(&format!("{}: it does not exist", path.display()))
         }
         error => refuse(&format!("{error}; nothing was touched")),
     })?;
     *left -= bytes.len();
-    Ok(Piece { name, origin: path.display().to_string(), bytes, mode: mode & ALLOWED_MODE })
+    seen.files.push((path.to_owned(), mark));
+    Ok((bytes, mark.mode() & ALLOWED_MODE))
+}
+
+/// The names in a directory, in order, without those that do not count.
+fn names_in(directory: &Path) -> std::io::Result<Vec<OsString>> {
+    let entries: Result<Vec<_>, _> = fs::read_dir(directory)?.collect();
+    let mut names: Vec<_> = entries?.into_iter().map(|entry| entry.file_name()).collect();
+    names.retain(|name| !is_hidden(name.as_encoded_bytes()));
+    names.sort();
+    Ok(names)
 }
 
 /// Whether HAProxy and we pass over it: `.git` and the like.
@@ -146,26 +193,39 @@ fn bound(name: &Path) -> usize {
 }
 
 struct Reading<'a> {
-    base: &'a Path,
+    /// As the caller calls it.
+    origin: &'a Path,
+    /// Where that which was named has led to: it may lead elsewhere a moment later.
+    root: PathBuf,
     pieces: Vec<Piece>,
     left: usize,
+    seen: Seen,
 }
 
 impl Reading<'_> {
+    fn of<'a>(base: &'a Path, origin: Option<&'a Path>) -> Result<Reading<'a>, Refused> {
+        let root = base.canonicalize().map_err(|error| refuse(&format!("{}: {error}", base.display())))?;
+        Ok(Reading {
+            origin: origin.unwrap_or(base),
+            root,
+            pieces: Vec::new(),
+            left: LARGEST,
+            seen: Seen::default(),
+        })
+    }
+
     fn directory(&mut self, below: &Path, depth: usize) -> Result<(), Refused> {
-        let directory = self.base.join(below);
+        let directory = self.root.join(below);
         let fail = |error: std::io::Error| refuse(&format!("{}: {error}", directory.display()));
         if depth > DEEPEST {
             return Err(refuse(&format!("{}: more than {DEEPEST} directories deep", directory.display())));
         }
-        let entries: Result<Vec<_>, _> = fs::read_dir(&directory).map_err(fail)?.collect();
-        let mut names: Vec<_> = entries.map_err(fail)?.into_iter().map(|entry| entry.file_name()).collect();
-        names.retain(|name| !is_hidden(name.as_encoded_bytes()));
-        names.sort();
+        let names = names_in(&directory).map_err(fail)?;
+        self.seen.directories.push((directory, names.clone()));
         for name in names {
             named(&name)?;
             let name = below.join(name);
-            let path = self.base.join(&name);
+            let path = self.root.join(&name);
             let metadata = fs::metadata(&path).map_err(|error| {
                 refuse(&format!("{}: {error}: a dangling symbolic link, perhaps", path.display()))
             })?;
@@ -175,10 +235,11 @@ impl Reading<'_> {
                 continue;
             }
             if self.pieces.len() >= MOST_FILES {
-                return Err(refuse(&format!("{}: more than {MOST_FILES} files", self.base.display())));
+                return Err(refuse(&format!("{}: more than {MOST_FILES} files", self.root.display())));
             }
-            let max = bound(&name);
-            self.pieces.push(read(&path, name, max, &mut self.left)?);
+            let (bytes, mode) = read(&path, bound(&name), &mut self.left, &mut self.seen)?;
+            let origin = self.origin.join(&name).display().to_string();
+            self.pieces.push(Piece { name, origin, bytes, mode });
         }
         Ok(())
     }
@@ -189,19 +250,15 @@ impl Reading<'_> {
         if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) {
             return Ok(());
         }
-        let leads = fs::canonicalize(path).ok();
-        let base = fs::canonicalize(self.base).ok();
-        match (leads, base) {
-            (Some(leads), Some(base)) if leads.starts_with(&base) => Ok(()),
-            (leads, _) => {
-                let leads = leads.unwrap_or_default();
-                Err(refuse(&format!(
-                    "{}: it is a symbolic link that leads out of the candidate, to {}; put the file there itself",
-                    path.display(),
-                    leads.display()
-                )))
-            }
+        let leads = fs::canonicalize(path).unwrap_or_default();
+        if leads.starts_with(&self.root) {
+            return Ok(());
         }
+        Err(refuse(&format!(
+            "{}: it is a symbolic link that leads out of the candidate, to {}; put the file there itself",
+            path.display(),
+            leads.display()
+        )))
     }
 }
 
@@ -230,12 +287,44 @@ mod tests {
         std::os::unix::fs::symlink("a.pem", at("certs/b.pem")).unwrap();
         let candidate = read(&[room.path()]).unwrap();
         assert_eq!(names(&candidate), ["certs/a.pem", "certs/b.pem", "haproxy.cfg"]);
+        let paths = [room.path().to_owned()];
+        let called = Candidate::read(&paths, &mut std::io::empty(), Some(Path::new("repo"))).unwrap();
+        let Candidate::Tree(pieces) = called else { panic!("no tree") };
+        assert_eq!(pieces[0].origin, "repo/certs/a.pem");
         std::os::unix::fs::symlink("/etc/passwd", at("certs/c.pem")).unwrap();
         let refused = read(&[room.path()]).unwrap_err();
         assert!(refused.why.contains("leads out of the candidate, to /etc/passwd"), "{refused}");
         fs::remove_file(at("certs/c.pem")).unwrap();
         std::os::unix::fs::symlink("nowhere", at("certs/c.pem")).unwrap();
         assert!(read(&[room.path()]).unwrap_err().why.contains("dangling"));
+    }
+
+    #[test]
+    fn what_changes_before_all_is_read_is_refused() {
+        let room = tempfile::tempdir().unwrap();
+        let at = |name: &str| room.path().join(name);
+        let seen = || {
+            fs::write(at("a.map"), "a").unwrap();
+            let mut reading = Reading::of(room.path(), None).unwrap();
+            reading.directory(Path::new(""), 0).unwrap();
+            reading.seen
+        };
+        fs::create_dir(at("certs")).unwrap();
+        assert!(seen().expect_unchanged().is_ok());
+        let changes: [(&str, &dyn Fn()); 4] = [
+            ("a.map", &|| fs::write(at("a.map"), "another").unwrap()),
+            ("a.map", &|| fs::rename(at("b.map"), at("a.map")).unwrap()),
+            ("certs", &|| fs::write(at("certs/new.pem"), "").unwrap()),
+            ("a.map", &|| fs::remove_file(at("a.map")).unwrap()),
+        ];
+        for (name, change) in changes {
+            fs::write(at(".b"), "a").unwrap();
+            fs::rename(at(".b"), at("b.map")).unwrap();
+            let seen = seen();
+            change();
+            let refused = seen.expect_unchanged().unwrap_err();
+            assert!(refused.why.contains(&format!("{name}: it has changed while")), "{refused}");
+        }
     }
 
     #[test]

@@ -275,26 +275,47 @@ pub enum ReadingError {
     },
 }
 
-/// Reads a regular file of at most `max` bytes, with its permissions, and sees to it that nobody writes to it, or puts another
-/// one in its place, meanwhile.
+/// Which file it is, how large it is, and when it was changed last: of one that has the same mark, nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    file: (u64, u64),
+    size: u64,
+    /// Of its content and of its inode, each in seconds and nanoseconds.
+    times: [i64; 4],
+    mode: u32,
+}
+
+impl Mark {
+    /// That of the file which this path leads to.
+    ///
+    /// # Errors
+    /// [`FileError`] if it can't be looked at.
+    pub fn of(path: &Path) -> Result<Mark, FileError> {
+        let of = fs::metadata(path).map_err(|error| FileError::of(path, error))?;
+        let times = [of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()];
+        Ok(Mark { file: (of.dev(), of.ino()), size: of.len(), times, mode: of.mode() & 0o7777 })
+    }
+
+    /// Its permissions.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.mode
+    }
+}
+
+/// Reads a regular file of at most `max` bytes, and sees to it that nobody writes to it, or puts another one in its place,
+/// meanwhile.
 ///
 /// # Errors
 /// [`ReadingError`], also if it has changed.
-pub fn read_unchanged(path: &Path, max: usize) -> Result<(Vec<u8>, u32), ReadingError> {
-    let look = || {
-        let metadata = fs::metadata(path).map_err(|error| FileError::of(path, error))?;
-        let of = &metadata;
-        let times = (of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
-        Ok::<_, FileError>(((of.dev(), of.ino(), of.len(), times), of.mode() & 0o7777))
-    };
-    let (before, mode) = look()?;
+pub fn read_unchanged(path: &Path, max: usize) -> Result<(Vec<u8>, Mark), ReadingError> {
+    let before = Mark::of(path)?;
     let bytes = super::read_bounded(path, max)?;
-    let (after, _) = look()?;
-    let whole = u64::try_from(bytes.len()).is_ok_and(|length| length == after.2);
-    if before != after || !whole {
+    let after = Mark::of(path)?;
+    if before != after || u64::try_from(bytes.len()) != Ok(after.size) {
         return Err(ReadingError::Changed { path: path.to_owned() });
     }
-    Ok((bytes, mode))
+    Ok((bytes, after))
 }
 
 #[cfg(test)]
@@ -351,7 +372,8 @@ mod tests {
         let (directory, path) = room();
         fs::write(&path, "text").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_unchanged(&path, 4).unwrap(), (b"text".to_vec(), 0o600));
+        let (bytes, mark) = read_unchanged(&path, 4).unwrap();
+        assert_eq!((bytes.as_slice(), mark.mode(), Mark::of(&path).unwrap()), (&b"text"[..], 0o600, mark));
         assert!(matches!(read_unchanged(&path, 3), Err(ReadingError::File(FileError::TooLarge { .. }))));
         assert!(read_unchanged(directory.path(), 3).is_err());
     }
