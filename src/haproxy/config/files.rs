@@ -24,8 +24,9 @@ const OF_CONNECTIONS: [(&str, Base); 8] = [
     ("tls-ticket-keys", Base::None),
 ];
 
-/// The lines on which those keywords stand.
-const CONNECTIONS: [&str; 4] = ["bind", "server", "default-server", "server-template"];
+/// The lines on which those keywords stand
+/// (`ssl-f-use`: 3.2).
+const CONNECTIONS: [&str; 5] = ["bind", "server", "default-server", "server-template", "ssl-f-use"];
 
 /// The keywords of `load` in a `crt-store` (3.0; src/ssl_ckch.c, ckch_conf_kws).
 const OF_STORES: [(&str, Base); 5] = [
@@ -37,11 +38,12 @@ const OF_STORES: [(&str, Base); 5] = [
 ];
 
 /// The keywords of `global` that are followed by a file.
-const OF_GLOBAL: [&str; 9] = [
+const OF_GLOBAL: [&str; 10] = [
     "h1-case-adjust-file",
     "lua-load",
     "lua-load-per-thread",
     "issuers-chain-path",
+    "httpclient.ssl.ca-file",
     "ssl-dh-param-file",
     "51degrees-data-file",
     "deviceatlas-json-file",
@@ -74,9 +76,6 @@ const LONGEST: usize = 4096;
 
 /// How many files are looked for that a configuration may mean: each is asked for.
 const MOST_POSSIBLE: usize = 20_000;
-
-/// The sections in which `-f` names a list of patterns.
-const PROXIES: [&str; 4] = ["frontend", "backend", "listen", "defaults"];
 
 /// What a relative name is looked up in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +189,7 @@ impl NamedFiles {
         if !WRITTEN.contains(&first) {
             self.possible(place, words);
         }
+        self.patterns(place, words);
         if section == "global" {
             self.uncertain |= OF_PLACES.contains(&first) && presence != Presence::Certain;
             return self.global(place, first, words);
@@ -222,15 +222,17 @@ impl NamedFiles {
             }
             _ => {}
         }
-        if PROXIES.contains(&section) {
-            for (at, word) in words.iter().enumerate().skip(1) {
-                if word.text == "-f" {
-                    self.add(place, words.get(at + 1), Base::None, Content::Other);
-                } else if word.text.contains("map") && word.text.contains('(') {
-                    for path in maps(&word.text) {
-                        let path = Word { text: path.to_owned(), variable: word.variable };
-                        self.add(place, Some(&path), Base::None, Content::Other);
-                    }
+    }
+
+    /// The lists of patterns: `-f`, and the files of converters.
+    fn patterns(&mut self, place: &Place, words: &[Word]) {
+        for (at, word) in words.iter().enumerate().skip(1) {
+            if word.text == "-f" {
+                self.add(place, words.get(at + 1), Base::None, Content::Other);
+            } else if word.text.contains("map") && word.text.contains('(') {
+                for path in maps(&word.text) {
+                    let path = Word { text: path.to_owned(), variable: word.variable };
+                    self.add(place, Some(&path), Base::None, Content::Other);
                 }
             }
         }
@@ -272,7 +274,7 @@ impl NamedFiles {
             _ if OF_GLOBAL.contains(&first) => {
                 let content = match first {
                     "lua-load" | "lua-load-per-thread" => Content::Lua,
-                    "issuers-chain-path" => Content::Authorities,
+                    "issuers-chain-path" | "httpclient.ssl.ca-file" => Content::Authorities,
                     _ => Content::Other,
                 };
                 self.add(place, words.get(1), Base::None, content);
@@ -466,15 +468,26 @@ impl<'a> Viewpoint<'a> {
     }
 }
 
-/// What of a word may be a path: it has a slash or a dot, and is no number, no address and no port.
+/// What of a word may be a path: it has a slash or a dot, or is an argument of a converter, and is no number, no address and no
+/// port.
 fn parts_of(word: &str) -> impl Iterator<Item = &str> {
     // Most words are none, and there may be millions.
-    let none = !word.contains(['/', '.']) || word.contains(':') && !word.contains(['(', '@', '=']);
+    let none = !word.contains(['/', '.', '(']) || word.contains(':') && !word.contains(['(', '@', '=']);
     let word = if none { "" } else { word };
-    let parts = word.split(['(', ')', ',', '"', '\'', '[', ']', '{', '}', '@', '=']);
-    parts.filter(|part| {
-        let named = part.contains(['/', '.']) && !part.contains(':') && part.len() <= LONGEST;
-        named && part.starts_with(|c: char| c.is_alphabetic() || "/._-".contains(c)) && *part != "/"
+    let mut in_brackets = false;
+    let parts = word.split_inclusive(['(', ')', ',', '"', '\'', '[', ']', '{', '}', '@', '=']);
+    parts.filter_map(move |part| {
+        let is_argument = in_brackets && !part.ends_with('(');
+        match part.chars().next_back() {
+            Some('(') => in_brackets = true,
+            Some(')') => in_brackets = false,
+            _ => {}
+        }
+        let part = part.trim_end_matches(['(', ')', ',', '"', '\'', '[', ']', '{', '}', '@', '=']);
+        let named = is_argument || part.contains(['/', '.']);
+        let named = named && !part.contains(':') && part.len() <= LONGEST;
+        (named && part.starts_with(|c: char| c.is_alphabetic() || "/._-".contains(c)) && part != "/")
+            .then_some(part)
     })
 }
 
@@ -497,7 +510,7 @@ fn maps(word: &str) -> impl Iterator<Item = &str> {
         }
         let (name, rest) = word[at..].split_once('(')?;
         let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        is_name.then(|| rest.split([',', ')']).next().unwrap_or_default())
+        is_name.then(|| rest.split([',', ')']).next().unwrap_or_default().trim_matches(['"', '\'', '\\']))
     })
 }
 
@@ -542,6 +555,19 @@ mod tests {
     }
 
     #[test]
+    fn names_need_no_slash_and_no_dot() {
+        let text = "global\n httpclient.ssl.ca-file cas\n set-var proc.x str(/k),map(hosts1)\nfrontend f\n \
+                    ssl-f-use crt site.crt ca-file ca\n use_backend %[\"path,map('qm')\"]\nfcgi-app a\n acl b path -f lst\n";
+        let mut found = paths(text);
+        found.sort();
+        assert_eq!(found, ["ca", "cas", "hosts1", "lst", "qm", "site.crt"]);
+        let text =
+            "frontend f\n http-request deny unless { http_auth_bearer,jwt_verify(\"ES256\",\"jk\") }\n";
+        let possible = of_contents(text, |content| content == Content::Possible);
+        assert!(possible.contains(&"jk".to_owned()), "{possible:?}");
+    }
+
+    #[test]
     fn what_is_no_file_is_left_out() {
         assert!(
             paths(
@@ -581,7 +607,7 @@ mod tests {
                     http_auth_bearer,jwt_verify(\"RS256\",\"k.pem\") -m int 1 }\n server s 10.0.0.1:80\n";
         let mut found = of_contents(text, |content| content == Content::Possible);
         found.dedup();
-        assert_eq!(found, ["/var/lib/haproxy", "/a/b", "k.pem"]);
+        assert_eq!(found, ["/var/lib/haproxy", "/a/b", "RS256", "k.pem"]);
     }
 
     #[test]
