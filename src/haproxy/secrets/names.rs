@@ -7,10 +7,24 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 
 /// What the name of a secret has in it.
-const SECRET: [&str; 10] =
-    ["pass", "pwd", "secret", "token", "cred", "key", "auth", "cookie", "bearer", "signature"];
+const SECRET: [&str; 14] = [
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "cred",
+    "key",
+    "auth",
+    "cookie",
+    "bearer",
+    "signature",
+    "psk",
+    "salt",
+    "hmac",
+    "session",
+];
 
-/// What has one of these in its name all the same and is none.
+/// What has one of these in its name all the same and is none; what else it has may make it one.
 const NO_SECRET: [&str; 5] =
     ["www-authenticate", "proxy-authenticate", "sec-websocket-key", "authority", "x-forwarded-"];
 
@@ -33,6 +47,9 @@ static EXPRESSION: LazyLock<Regex> = LazyLock::new(|| {
     regex(&format!(r"^(?:{call}(?:,{call})*|(?:(?i:basic|bearer|token) )?(?:%\[{call}(?:,{call})*\])+)$"))
 });
 
+/// A password by its shortest name, which is a part of many words.
+static PW: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:^|[^a-z])pw(?:[^a-z]|$)"));
+
 /// The path of a key that is no secret itself.
 static KEY_FILE: LazyLock<Regex> = LazyLock::new(|| regex(r"^[\w./-]+\.(?:pem|crt|cer|pub|key)$"));
 
@@ -43,8 +60,15 @@ pub(super) fn regex(pattern: &str) -> Regex {
 
 /// Whether this is the name of a secret: a variable's, a header's, a parameter's.
 pub(super) fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SECRET.iter().any(|part| name.contains(part)) && !NO_SECRET.iter().any(|part| name.contains(part))
+    let name = NO_SECRET.iter().fold(name.to_ascii_lowercase(), |name, part| name.replace(part, ""));
+    SECRET.iter().any(|part| name.contains(part)) || PW.is_match(&name)
+}
+
+/// Whether a word is a keyword, as it is or misspelt.
+pub(super) fn is_near(word: &str, keyword: &str) -> bool {
+    let most = if keyword.len() < 6 { 1 } else { 2 };
+    word.len().abs_diff(keyword.len()) <= most
+        && strsim::damerau_levenshtein(&word.to_ascii_lowercase(), keyword) <= most
 }
 
 /// Whether a value of an ACL only says what sort of secret is expected.

@@ -46,10 +46,20 @@ static URL: LazyLock<Regex> = LazyLock::new(|| regex(r#"[A-Za-z][A-Za-z0-9+.-]*:
 /// The shortest account of a URL that is taken for a token: `git@` is none.
 const MIN_TOKEN: usize = 16;
 
-/// A converter, and which of its arguments is a key.
-static CONVERTER: LazyLock<Regex> = LazyLock::new(|| {
-    regex(r"\b(hmac|jwt_verify|jwt_decrypt_secret|jwt_decrypt_jwk|aes_(?:gcm|cbc)_(?:enc|dec))\(")
-});
+/// Converters that have a key among their arguments, and which.
+const CONVERTERS: [(&str, usize, Extent); 8] = [
+    ("hmac", 1, Extent::ToTheBracket),
+    ("jwt_verify", 1, Extent::ToTheBracket),
+    ("jwt_decrypt_secret", 0, Extent::ToTheBracket),
+    ("jwt_decrypt_jwk", 0, Extent::ToTheBracket),
+    ("aes_gcm_enc", 2, Extent::One),
+    ("aes_gcm_dec", 2, Extent::One),
+    ("aes_cbc_enc", 2, Extent::One),
+    ("aes_cbc_dec", 2, Extent::One),
+];
+
+/// Whatever is called.
+static CALL: LazyLock<Regex> = LazyLock::new(|| regex(r"\b([A-Za-z_][\w-]*)\("));
 
 /// A comparison in constant time, or with a variable: what a literal is compared with is a secret.
 static COMPARISON: LazyLock<Regex> = LazyLock::new(|| regex(r"\b(?:secure_memcmp\(|strcmp\(([^)]*)\))"));
@@ -97,13 +107,11 @@ pub(super) fn find(line: &str, found: &mut Vec<Range<usize>>) {
         let account = account(rest.as_str())?;
         Some(rest.start() + account.start..rest.start() + account.end)
     }));
-    for captures in CONVERTER.captures_iter(line) {
+    for captures in CALL.captures_iter(line) {
         let (Some(call), Some(name)) = (captures.get(0), captures.get(1)) else { continue };
-        let key = match name.as_str() {
-            "hmac" | "jwt_verify" => argument(line, call.end(), 1, Extent::ToTheBracket),
-            "jwt_decrypt_secret" | "jwt_decrypt_jwk" => argument(line, call.end(), 0, Extent::ToTheBracket),
-            _ => argument(line, call.end(), 2, Extent::One),
-        };
+        let near = CONVERTERS.iter().find(|(converter, ..)| names::is_near(name.as_str(), converter));
+        let Some((_, index, extent)) = near else { continue };
+        let key = argument(line, call.end(), *index, *extent);
         found.extend(key.filter(|key| !names::is_key_elsewhere(&line[key.clone()])));
     }
     let compares = COMPARISON.captures_iter(line).any(|captures| match captures.get(1) {

@@ -32,6 +32,16 @@ const SENTENCE: [&str; 13] = [
     "and", ":",
 ];
 
+/// What is loaded with a script's arguments, which may be anything.
+const SCRIPTS: [&str; 2] = ["lua-load", "lua-load-per-thread"];
+
+/// Credentials in base64 as a line of their own, which comes after `AUTH` in SMTP and IMAP.
+static BASE64: LazyLock<Regex> =
+    LazyLock::new(|| names::regex(r#"^["']?([A-Za-z0-9+/]{8,}={0,2})(?:\\[rn])*["']?$"#));
+
+/// How an LDAP request begins, which may be a bind with a password: a BER sequence; RFC 4511, section 5.1.
+const SEQUENCE: u8 = 0x30;
+
 /// Where the data of a `tcp-check send` becomes a secret.
 static LOGIN: LazyLock<Regex> =
     LazyLock::new(|| names::regex(r"(?i)(?:auth|pass|login)\b(?:\\?\s|\\[rnt]|\$\d+)*"));
@@ -152,7 +162,9 @@ impl Finder<'_> {
             }
         } else if is(&"value") || is(&"value-lf") {
             self.expected(at);
-        } else if before.eq_ignore_ascii_case("tcp-check") && text.starts_with("send") {
+        } else if SCRIPTS.iter().any(&is) {
+            self.hide_rest(at + 2);
+        } else if names::is_near(before, "tcp-check") && text.starts_with("send") {
             self.data(at + 1);
         } else if text == "{" {
             acls::find(self, at + 1);
@@ -179,13 +191,20 @@ impl Finder<'_> {
         let is_variable = |name: &str| {
             name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
         };
-        let one_word = ONLY.iter().any(|keyword| plain(keyword) == plain(&text));
+        let one_word = ONLY.iter().any(|keyword| names::is_near(&plain(&text), &plain(keyword)));
         if one_word || text.starts_with("stat") && text.contains("aut") && next.contains(':') {
             self.hide_rest(at + 1);
         } else if (text.starts_with("passw") || text == "pwd") && self.is_bare(at) {
             self.hide_value(at + 1);
         } else if at == 0 && is_variable(next) && names::is_secret(next) {
             self.hide_rest(at + 2);
+        } else if at == 0 && names::is_near(&text, "acl") {
+            acls::find(self, at + 2);
+        } else if let Some((call, name)) = text.split_once('(')
+            && names::is_near(&plain(call), "setvar")
+            && names::is_secret(name)
+        {
+            self.hide_value(at + 1);
         } else if before.starts_with("http-")
             && ["set", "add", "repl"].iter().any(|begins| text.starts_with(begins))
             && names::is_secret(next)
@@ -249,12 +268,15 @@ impl Finder<'_> {
         if self.text(at - 1).starts_with("send-binary") {
             let bytes: Option<Vec<u8>> = word.text.as_bytes().chunks(2).map(hexadecimal).collect();
             let bytes = bytes.unwrap_or_else(|| word.text.as_bytes().to_vec());
-            if LOGIN.is_match(&String::from_utf8_lossy(&bytes)) {
+            if bytes.first() == Some(&SEQUENCE) || LOGIN.is_match(&String::from_utf8_lossy(&bytes)) {
                 self.hide(at);
             }
             return;
         }
         let raw = &self.line[word.range.clone()];
+        if is_base64(raw) {
+            return self.hide(at);
+        }
         let Some(keyword) = LOGIN.find(raw) else { return };
         let end = raw.len() - usize::from(raw.ends_with(['"', '\'']));
         if keyword.end() < end {
@@ -273,6 +295,14 @@ impl Finder<'_> {
             self.hide_value(at + 1);
         }
     }
+}
+
+/// Whether it is no word of a protocol: `STARTTLS` is one.
+fn is_base64(raw: &str) -> bool {
+    let Some(data) = BASE64.captures(raw).and_then(|captures| captures.get(1)) else { return false };
+    let has = |is: fn(&u8) -> bool| data.as_str().bytes().any(|byte| is(&byte));
+    data.as_str().ends_with('=')
+        || has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit)
 }
 
 fn hexadecimal(digits: &[u8]) -> Option<u8> {
