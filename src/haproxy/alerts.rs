@@ -8,12 +8,15 @@
 mod about;
 mod conflicts;
 mod outside_text;
+mod places;
 
 pub use about::About;
 pub use conflicts::{BindAddress, bind_conflicts, maybe_absent};
 pub use outside_text::sanitise;
+pub use places::place_within;
 
 use super::secrets::redact;
+use places::place;
 
 /// How much of the output is read; a start that prints more repeats itself.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -67,7 +70,15 @@ pub fn parse(text: &[u8]) -> Vec<Alert> {
         } else if line.trim().is_empty() {
             continue;
         } else if let (Some(last), true) = (alerts.last_mut(), line.starts_with(' ')) {
-            if last.detail.len() < MAX_DETAIL {
+            let text = line.trim_start();
+            if text.starts_with("parsing [") {
+                // "multiple argument resolution errors:" (src/sample.c, smp_resolve_args); each has its own place.
+                let one = Alert::new(last.level, text);
+                match last.text.ends_with("errors:") {
+                    true => *last = one,
+                    false => alerts.push(one),
+                }
+            } else if last.detail.len() < MAX_DETAIL {
                 last.detail.push(redact(&line).into_owned());
             }
         } else {
@@ -106,26 +117,6 @@ impl Alert {
         let about = About::of(level, text);
         Self { level, about, text: redact(text).into_owned(), detail: Vec::new(), file, line }
     }
-}
-
-/// The first `[file:line]` of a message, or the file that it ends with.
-fn place(text: &str) -> (Option<String>, Option<u32>) {
-    for opening in text.match_indices('[').map(|(at, _)| at) {
-        // an address in brackets looks the same: a place comes right after one of these words
-        let leads = ["parsing ", "Parsing ", "Binding ", "Starting ", "Proxy ", "at "]
-            .iter()
-            .any(|word| text[..opening].ends_with(word));
-        let Some((inside, after)) = text[opening + 1..].split_once(']') else { continue };
-        // what is found once all is read: "[file:line] : 'server b/s' : …" (src/server.c, src/cfgparse.c)
-        let leads = leads || opening == 0 && after.starts_with(" :");
-        if let (true, Some((file, line))) = (leads, inside.rsplit_once(':'))
-            && let Ok(line) = line.parse()
-        {
-            return (Some(file.to_owned()), Some(line));
-        }
-    }
-    let file = text.strip_prefix("Error(s) found in configuration file : ");
-    (file.map(str::to_owned), None)
 }
 
 /// The lines worth showing to a human, in HAProxy's order, each once: the alerts, and the warnings that explain

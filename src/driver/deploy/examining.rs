@@ -15,7 +15,8 @@ use crate::driver::readings::Readings;
 use crate::driver::reload::standalone;
 use crate::driver::request::{Refused, Request};
 use crate::driver::subject;
-use crate::driver::texts::Texts;
+use crate::driver::texts::{self, Texts};
+use crate::haproxy::alerts;
 use crate::os::rehearsal::{Rehearsal, Rehearsed};
 use crate::os::signals::Interrupts;
 
@@ -130,7 +131,8 @@ pub(super) async fn examine(request: &Request, plan: &Plan, workdir: Option<&Pat
         Ok(checked) => checked,
         Err(error) => return Examined::Refused { kind: error.refusal(), why: error.to_string() },
     };
-    let findings: Vec<Remark> = checked.findings.iter().map(|finding| remark(finding, plan)).collect();
+    let findings: Vec<Remark> =
+        checked.findings.iter().map(|finding| remark(finding, plan, workdir)).collect();
     match checked.passed() {
         true => {
             let hash = Readings::take(&request.configs, workdir, environment, None).0.config;
@@ -161,9 +163,15 @@ fn gist(findings: &[Remark], haproxy_exit: &str) -> String {
     }
 }
 
-/// A finding, with the file as the caller calls it.
-fn remark(finding: &Finding, plan: &Plan) -> Remark {
+/// A finding, with the file as the caller calls it: the one that is wrong, if he has handed over that.
+fn remark(finding: &Finding, plan: &Plan, workdir: Option<&Path>) -> Remark {
     let mut remark = Remark::from(finding);
+    let within = alerts::place_within(&finding.message)
+        .and_then(|(file, line)| Some((plan.origin_of(&texts::within(workdir, Path::new(file)))?, line)));
+    if let Some((origin, line)) = within {
+        (remark.file, remark.line, remark.text) = (Some(origin.to_owned()), Some(line), None);
+        return remark;
+    }
     let origin = remark.file.as_deref().and_then(|file| plan.origin_of(Path::new(file)));
     if let Some(origin) = origin {
         remark.file = Some(origin.to_owned());

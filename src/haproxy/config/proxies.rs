@@ -70,8 +70,13 @@ impl<'a> Proxies<'a> {
             .filter_map(|captures| Some(captures.get(1)?.as_str()))
             .collect();
         let lines = self.lines.get(name.as_str())?;
-        let said: HashSet<&str> =
-            message.split(|c: char| c.is_whitespace() || ":;.,()'".contains(c)).collect();
+        let words: Vec<&str> = message
+            .split(|c: char| c.is_whitespace() || ":;.,()'".contains(c))
+            .filter(|word| !word.is_empty())
+            .collect();
+        // It says "default backend" of a `default_backend`.
+        let pairs = words.windows(2).map(|pair| pair.join("_"));
+        let said: HashSet<String> = words.iter().map(|word| (*word).to_owned()).chain(pairs).collect();
         let common = |line: &Line<'_>| {
             let text = String::from_utf8_lossy(line.text);
             if !quoted.iter().any(|name| text.contains(name)) {
@@ -125,6 +130,10 @@ mod tests {
     fn a_message_about_a_proxy_has_its_line() {
         for (message, at) in [
             ("Proxy 'web': unable to find required default_backend: 'nosuch'.", "a.cfg:6"),
+            (
+                "http frontend 'web' (a.cfg:3) tries to use incompatible tcp backend 'nosuch' (a.cfg:8) as its default backend",
+                "a.cfg:6",
+            ),
             ("Proxy 'web': unable to find table 't1' referenced by track-sc0.", "a.cfg:7"),
             ("backend 'b' : unable to find server 'nosuch-2' referenced in a 'use-server' rule.", "a.cfg:9"),
             ("backend 'b', server 's': unable to find required resolvers 'r'", "a.cfg:10"),
