@@ -19,7 +19,7 @@ const HARELOAD: &str = env!("CARGO_BIN_EXE_hareload");
 /// By when anything that a test waits for has happened.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-const TESTS: [(&str, Test); 9] = [
+const TESTS: [(&str, Test); 10] = [
     ("what_is_set_by_hand_stays_where_it_is_asked_for", servers::by_hand),
     ("backends_have_files_of_their_own", servers::local),
     ("a_trial_carries_them_over", servers::trial),
@@ -29,6 +29,7 @@ const TESTS: [(&str, Test); 9] = [
     ("one_that_cannot_be_asked_is_noted", servers::unasked),
     ("a_link_of_another_users_is_not_followed", servers::linked),
     ("a_stick_table_is_taught", tables::taught),
+    ("a_stick_table_is_taught_by_a_young_one", tables::taught_by_a_young_one),
 ];
 
 fn main() -> ExitCode {

@@ -135,6 +135,14 @@ impl Held<'_> {
         self.overlay()?;
         let survey = ways::choose(&old, &texts, &self.records, self.request.way, Extent::All).await?;
         let drain = teaching::drain(&self.request.drain, &texts);
+        // Who becomes master has no time for it.
+        let late = match self.command {
+            "notify" => None,
+            _ => {
+                let admin = survey.admin.as_deref();
+                teaching::wait_for_the_teacher(admin, &texts, &self.timeline, interrupts).await
+            }
+        };
         // Megabytes, if there are many backends, and not needed while the new one starts.
         drop(texts);
         let dwell = match (self.request.dwell, survey.chosen.first()) {
@@ -145,6 +153,7 @@ impl Held<'_> {
         let known = Rc::clone(&old);
         let taking = Taking { old, haproxy, configs, survey, dwell, drain, patient: false };
         let mut account = self.take_over(taking, recovered, interrupts).await;
+        account.notes.extend(late);
         account.notes.extend(self.beside(&known, &account));
         Ok(account)
     }

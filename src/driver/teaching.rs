@@ -1,33 +1,96 @@
 //! Stick tables: a HAProxy that was told to finish teaches the next one, where `peers` has them and this host is one of them.
 //!
-//! Pure but for the texts that it is given. Called when a reload is planned.
+//! Asks the old one's admin socket, and changes nothing. Called when a reload is planned.
 
+use std::path::Path;
 use std::time::Duration;
 
+use tokio::time;
+
 use crate::core::plan::{AfterDrain, Drain};
+use crate::haproxy::runtime::{SHOW_PEERS, has_learnt};
+use crate::os::admin;
+use crate::os::signals::Interrupts;
 
 use super::texts::Texts;
+use super::timeline::Timeline;
 
 /// How long an old one that teaches is not stopped: it is told to finish, connects to its own address among the peers, and
 /// gives up by itself when that has taken 5 s (`PEER_RESYNC_TIMEOUT` in src/peers.c). 300,000 entries took it less than 1 s.
 const LESSON: Duration = Duration::from_secs(10);
 
+/// How long an old one is waited for that learns itself: it waits 5 s for one before it, and 5 s for another host
+/// (`PEER_RESYNC_TIMEOUT`), and teaches nobody meanwhile. Up to 2.6 every one waits that was started where nobody served; later
+/// ones only if they were told of one before them, as `start` does.
+const OWN_LESSON: Duration = Duration::from_secs(12);
+
+/// How often it is asked, and how long an answer may take.
+const AGAIN: Duration = Duration::from_millis(100);
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// Waits until the old one teaches what it knows, if the next one is to learn it; a note, if it does not. An interrupt ends
+/// the waiting, and is left for the handover.
+pub(super) async fn wait_for_the_teacher(
+    admin: Option<&Path>,
+    texts: &Texts,
+    timeline: &Timeline,
+    interrupts: &mut Interrupts,
+) -> Option<String> {
+    let (admin, sections) = (admin?, taught(texts));
+    let learns = async || {
+        let answer = admin::ask(admin, SHOW_PEERS, ANSWER).await.ok()?;
+        Some(sections.iter().any(|section| has_learnt(&answer, section) == Some(false)))
+    };
+    if sections.is_empty() || !learns().await? {
+        return None;
+    }
+    timeline.note(
+        "hareload",
+        "the old one learns stick tables itself, and teaches none before that is over: waits for it",
+    );
+    let until_over = time::timeout(OWN_LESSON, async {
+        let mut again = time::interval(AGAIN);
+        loop {
+            again.tick().await;
+            if learns().await != Some(true) {
+                return;
+            }
+        }
+    });
+    tokio::select! {
+        biased;
+        interrupt = interrupts.next() => {
+            interrupts.give_back(interrupt);
+            None
+        }
+        over = until_over => {
+            timeline.note("hareload", "has waited for the old one's own lesson");
+            let late = "the old one still learns stick tables itself, and teaches none: what it knows may be lost";
+            over.is_err().then(|| late.to_owned())
+        }
+    }
+}
+
 /// What is to be done with the old one when the new one has this configuration: it is not stopped in the middle of its lesson.
 pub(super) fn drain(asked: &Drain, texts: &Texts) -> Drain {
     match asked {
-        Drain::Wait { limit, then: AfterDrain::Stop } if *limit < LESSON && are_taught(texts) => {
+        Drain::Wait { limit, then: AfterDrain::Stop } if *limit < LESSON && !taught(texts).is_empty() => {
             Drain::Wait { limit: LESSON, then: AfterDrain::Stop }
         }
         other => other.clone(),
     }
 }
 
-fn are_taught(texts: &Texts) -> bool {
+/// The sections of peers that teach stick tables.
+fn taught(texts: &Texts) -> Vec<String> {
     if !texts.mention("stick-table") || !texts.mention("peers") {
-        return false;
+        return Vec::new();
     }
     let config = texts.config();
-    config.peers.iter().any(|peer| config.carried.taught.contains_key(&peer.section.name))
+    let mut sections: Vec<String> = config.peers.iter().map(|peer| peer.section.name.clone()).collect();
+    sections.retain(|section| config.carried.taught.contains_key(section));
+    sections.dedup();
+    sections
 }
 
 #[cfg(test)]

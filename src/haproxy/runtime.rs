@@ -6,6 +6,7 @@
 mod errors;
 mod health;
 mod info;
+mod peers;
 mod states;
 mod statistics;
 
@@ -13,6 +14,7 @@ use super::alerts::sanitise;
 pub use errors::Errors;
 pub use health::{BackendHealth, Health, Worse, compare, new_and_down, suspects};
 pub use info::Info;
+pub use peers::{SHOW_PEERS, has_learnt};
 pub use states::{NO_STATES, SHOW_STATES, ServerStates};
 pub use statistics::{Kind, SHOW_BACKENDS, SHOW_SERVERS, SHOW_TRAFFIC, StatRow, Statistics, Traffic};
 

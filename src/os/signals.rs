@@ -123,6 +123,11 @@ impl Interrupts {
         Interrupts { signals: None, before: None }
     }
 
+    /// Has this one come again: whoever has taken it could not act on it.
+    pub fn give_back(&mut self, interrupt: Interrupt) {
+        self.before = Some(interrupt.signal);
+    }
+
     /// The next one.
     pub async fn next(&mut self) -> Interrupt {
         if let Some(signal) = self.before.take() {

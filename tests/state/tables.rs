@@ -8,6 +8,7 @@ use std::time::Duration;
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
+use hareload_testkit::instance::Instance;
 use hareload_testkit::stage::{Stage, account, timeline};
 use hareload_testkit::waiting::until;
 
@@ -32,18 +33,6 @@ fn entries(stage: &Stage) -> Option<u32> {
     told.split("used:").nth(1)?.split_whitespace().next()?.parse().ok()
 }
 
-/// 2.6 teaches nobody before its own lesson has ended; without anybody to learn from, that takes it 10 s.
-fn until_it_may_teach(haproxy: &Haproxy, stage: &Stage) -> Result<()> {
-    if haproxy.version.at_least(2, 8) || !haproxy.version.at_least(2, 6) {
-        return Ok(());
-    }
-    until(DEADLINE, "the end of its own lesson", || {
-        let told = stage.instance.ask("show peers").ok()?;
-        let flags = told.split("flags=0x").nth(1)?.split_whitespace().next()?;
-        (u32::from_str_radix(flags, 16).ok()? & 3 == 3).then_some(())
-    })
-}
-
 pub(crate) fn taught(haproxy: &Haproxy) -> Result<()> {
     let mut stage = Stage::start(HARELOAD, haproxy, config("g0")?)?;
     for first in (0..ENTRIES).step_by(usize::try_from(A_LINE)?) {
@@ -55,7 +44,6 @@ pub(crate) fn taught(haproxy: &Haproxy) -> Result<()> {
     let load = stage.load(500, (0..=3).map(|generation| format!("g{generation}")))?;
     let ways: [&[&str]; 3] = [&[], &["--handover", "trial"], &["--drain-timeout", "10ms"]];
     for (generation, args) in (1..).zip(ways) {
-        until_it_may_teach(haproxy, &stage)?;
         stage.instance.write_config(config(&format!("g{generation}"))?)?;
         // It keeps the old one from leaving.
         let mut client = TcpStream::connect(stage.instance.address()?)?;
@@ -75,4 +63,22 @@ pub(crate) fn taught(haproxy: &Haproxy) -> Result<()> {
     }
     let report = load.stop()?;
     report.expect_lossless().map(drop).context("the load")
+}
+
+/// One that has just been started learns itself at first: it is waited for, and nothing that it knows is lost.
+pub(crate) fn taught_by_a_young_one(haproxy: &Haproxy) -> Result<()> {
+    let mut stage = Stage::of(HARELOAD, Instance::prepare(haproxy, config("g1")?)?);
+    stage.hareload().verb("start").run()?.expect_code(0)?;
+    stage.instance.ask("set table test key 4711 data.gpc0 7")?;
+    stage.instance.write_config(config("g2")?)?;
+    let told = account(&stage.json().run()?.expect_code(0)?)?;
+    stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)?;
+    let one = stage.instance.ask("show table test key 4711")?;
+    ensure!(one.contains("gpc0=7"), "{one}: {}", timeline(&told));
+    // The second one was taught.
+    let told = account(&stage.json().run()?.expect_code(0)?)?;
+    ensure!(!timeline(&told).contains("learns stick tables itself"), "{}", timeline(&told));
+    stage.instance.wait_only(&[stage.instance.pid()?], DEADLINE)?;
+    ensure!(stage.instance.ask("show table test key 4711")?.contains("gpc0=7"), "{}", timeline(&told));
+    Ok(())
 }
