@@ -43,7 +43,8 @@ pub(super) fn check(args: &CheckArgs, matches: &ArgMatches) -> anyhow::Result<u8
     match settings.output {
         Form::Json => output::result(findings::json(&checked).trim_end())?,
         Form::Human => {
-            let colour = if std::io::stderr().is_terminal() { Colour::Styled } else { Colour::Plain };
+            let coloured = std::io::stderr().is_terminal() && console::colors_enabled_stderr();
+            let colour = if coloured { Colour::Styled } else { Colour::Plain };
             let text = findings::human(&checked, colour);
             if !passed {
                 output::aside(text.trim_end())?;

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _};
 use clap::ArgMatches;
 
 use crate::core::account::Account;
-use crate::core::deployment::Deployment;
+use crate::core::deployment::{Changed, Deployment};
 use crate::core::exit;
 use crate::driver::deploy::candidate::Candidate;
 use crate::driver::deploy::{self, Deploy, Source};
@@ -74,7 +74,7 @@ fn work(args: &DeployWork, settings: &Settings, source: Source, if_changed: bool
     };
     let wanted = args.diff || args.dry_run || settings.report == Some(Report::Github);
     let colour = match settings.output {
-        Form::Human if io::stdout().is_terminal() => Colour::Styled,
+        Form::Human if io::stdout().is_terminal() && console::colors_enabled() => Colour::Styled,
         Form::Human | Form::Json => Colour::Plain,
     };
     let shown: deploy::Shown<'_> = &|name, before, after| diff::unified_in(name, before, after, colour);
@@ -104,7 +104,8 @@ fn print(deployment: &Deployment, args: &DeployWork, settings: &Settings) -> any
     if let Some(report) = settings.report {
         output::report(report, &pipeline::Subject::of_deployment(deployment))?;
         // The diff is in the summary.
-        let text = deployment::human(&Deployment { files: Vec::new(), ..deployment.clone() });
+        let files = deployment.files.iter().map(|file| Changed { diff: None, ..file.clone() }).collect();
+        let text = deployment::human(&Deployment { files, ..deployment.clone() });
         return output::aside(&text);
     }
     match settings.output {
