@@ -114,8 +114,9 @@ pub struct Deployed {
 }
 
 impl Deployed {
-    fn of(kept: Configuration) -> Deployed {
-        let drift = kept.changes();
+    /// While another is put in place, nothing is told of it as changed.
+    fn of(kept: Configuration, under_way: bool) -> Deployed {
+        let drift = if under_way { Vec::new() } else { kept.changes() };
         Deployed { number: kept.number, at: kept.at, by: kept.by, hash: kept.hash, drift }
     }
 }
@@ -216,6 +217,7 @@ pub struct Looker {
 impl Looker {
     /// What is true now.
     pub fn look(&mut self, request: &Request) -> Status {
+        let under_way = deploy::is_unfinished(request);
         let mut status = Status {
             instance: request.instance.clone(),
             pidfile: find::pidfile_of(request),
@@ -224,11 +226,15 @@ impl Looker {
             why: None,
             generations: Vec::new(),
             last: None,
-            deployed: Store::of(&request.history_dir).in_place().map(Deployed::of),
+            deployed: Store::of(&request.history_dir).in_place().map(|one| Deployed::of(one, under_way)),
             next: None,
             notes: Vec::new(),
             hidden: Vec::new(),
         };
+        if under_way {
+            let what = "a deploy is under way, or was interrupted: `hareload recover` finishes or undoes it";
+            status.notes.push(what.to_owned());
+        }
         status.notes.extend(deploy::lost(&request.history_dir).iter().map(ToString::to_string));
         match records::latest(&request.history_dir) {
             Ok(last) => status.last = last,
