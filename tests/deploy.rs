@@ -50,7 +50,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 38] = [
+const OF_HARELOAD: [(&str, Test); 41] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
@@ -69,6 +69,9 @@ const OF_HARELOAD: [(&str, Test); 38] = [
     ("probation::of_one_that_hangs", probation::of_one_that_hangs),
     ("probation::of_one_that_hangs_in_a_trial", probation::of_one_that_hangs_in_a_trial),
     ("probation::of_a_new_backend_that_is_down", probation::of_a_new_backend_that_is_down),
+    ("probation::of_one_that_is_not_written_down", probation::of_one_that_is_not_written_down),
+    ("probation::of_a_file_that_is_changed", probation::of_a_file_that_is_changed),
+    ("rollback::past_what_was_left", rollback::past_what_was_left),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),
     ("rollback::not_over_a_lost_record", rollback::not_over_a_lost_record),

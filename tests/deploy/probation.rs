@@ -14,7 +14,7 @@ use hareload_testkit::process;
 use hareload_testkit::waiting::until;
 
 use crate::DEADLINE;
-use crate::site::{Site, run, told};
+use crate::site::{Site, in_mounts, run, told};
 
 pub(crate) fn is_passed(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;
@@ -245,6 +245,51 @@ pub(crate) fn of_one_that_ends_on_a_full_disk(haproxy: &Haproxy) -> Result<()> {
     let told = told(&process::run(deploy.within(wrapper), 2 * DEADLINE)?.expect_code(150)?)?;
     ensure!(told["undo"]["outcome"]["way"] == "start" && told["fate"]["undone"].is_string(), "{told}");
     site.expect_matching("g1")
+}
+
+/// Who serves can't be written down: that is no reason to think that the candidate has ended.
+pub(crate) fn of_one_that_is_not_written_down(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    // Nothing can be put over what is mounted by itself.
+    let current = site.stage.instance.state_dir().join("current.json");
+    let bind = format!("mount --bind {0} {0}", current.display());
+    let told = |marker: &str, code: i32, words: &[&str]| -> Result<()> {
+        let candidate = site.candidate(&Config::plain(marker))?;
+        in_mounts(&bind, &site.deploy(candidate).args(words))?.expect_code(code).map(drop)
+    };
+    told("g2", 0, &[])?;
+    site.stage.expect_serving("g2")?;
+    told("g3", 0, &["--probation", "500ms"])?;
+    site.stage.expect_serving("g3")?;
+    let flag = site.checkout("flag");
+    let probe = format!("exec:test -e {0} || {{ touch {0}; exit 0; }}; exit 1", flag.display());
+    told("g4", 150, &["--probation", "20s", "--probe", &probe])?;
+    site.stage.expect_serving("g3")
+}
+
+/// Somebody else writes to what is in place, while it is watched: that is told, and what is kept is what serves.
+pub(crate) fn of_a_file_that_is_changed(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    run(&site.deploy(site.candidate(&Config::plain("g2"))?), 0)?;
+    let candidate = site.candidate(&Config::plain("g3"))?;
+    let foretold = run(&site.deploy(&candidate).arg("--dry-run"), 0)?;
+    let running = site.deploy(&candidate).args(["--probation", "2s"]).spawn()?;
+    until_watched(&site)?;
+    let status = run(&site.stage.json().verb("status"), 0)?;
+    let drift = status["deployed"]["drift"].as_array().is_some_and(Vec::is_empty);
+    ensure!(drift && status["notes"].to_string().contains("a deploy is under way"), "{status}");
+    let path = site.stage.instance.config_path();
+    std::fs::write(&path, "nonsense\n")?;
+    let told = told(&running.wait(DEADLINE)?.expect_code(0)?)?;
+    ensure!(told["notes"].to_string().contains("was changed by somebody else since"), "{told}");
+    ensure!(told["hash_after"] == foretold["hash_after"], "{told}, and {foretold}");
+    site.stage.expect_serving("g3")?;
+    let status = run(&site.stage.json().verb("status"), 0)?;
+    ensure!(status["deployed"]["drift"][0]["how"] == "changed", "{status}");
+    ensure!(status["deployed"]["hash"] == told["hash_after"], "{status}");
+    // Back to what serves.
+    run(&site.rollback(), 0)?;
+    site.expect_matching("g3")
 }
 
 /// It is killed as soon as it is in charge, and nobody watches it: it is not told as deployed.

@@ -11,10 +11,10 @@ use hareload_testkit::anyhow::{Context as _, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
-use hareload_testkit::process::{self, RunResult};
+use hareload_testkit::process;
 
 use crate::DEADLINE;
-use crate::site::{Site, run};
+use crate::site::{Site, in_mounts, run};
 
 fn expect_refused(site: &Site, what: &str, command: &Hareload, code: i32, word: &str) -> Result<()> {
     let (picture, pid) = (site.picture()?, site.stage.instance.pid()?);
@@ -88,23 +88,14 @@ pub(crate) fn places(haproxy: &Haproxy) -> Result<()> {
         format!("mount --bind {0} {0} && mount -o remount,bind,ro {0}", site.stage.instance.dir().display());
     // The state is elsewhere, where it can be written.
     let elsewhere = site.checkout("history");
-    let told = in_mounts(&site, &read_only, &site.deploy(&candidate).env("HARELOAD_HISTORY_DIR", elsewhere))?;
+    let told = in_mounts(&read_only, &site.deploy(&candidate).env("HARELOAD_HISTORY_DIR", elsewhere))?;
     ensure!(told.code != 0 && told.code != 150, "{told:?}");
     site.expect_matching("g1")
 }
 
-/// Runs it where this was mounted before.
-fn in_mounts(site: &Site, script: &str, command: &Hareload) -> Result<RunResult> {
-    let mut wrapper = Command::new("unshare");
-    let script = format!("{script} && exec \"$@\"");
-    wrapper.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    let _ = site;
-    process::run(command.within(wrapper), DEADLINE)
-}
-
 fn expect_refused_in(site: &Site, script: &str, code: i32, word: &str) -> Result<()> {
     let (picture, pid) = (site.picture()?, site.stage.instance.pid()?);
-    let told = in_mounts(site, script, &site.deploy(site.candidate(&Config::plain("g2"))?))?;
+    let told = in_mounts(script, &site.deploy(site.candidate(&Config::plain("g2"))?))?;
     ensure!(told.code == code && told.stdout.contains(word), "{script}: {told:?}");
     ensure!(
         site.picture()? == picture && site.stage.instance.pid()? == pid,
@@ -245,7 +236,7 @@ pub(crate) fn full_disks(haproxy: &Haproxy) -> Result<()> {
     ensure!(told.stdout.trim_end().ends_with("}\nhaproxy.cfg"), "something is left: {told:?}");
     let history = site.history("");
     let full = format!("mount -t tmpfs -o size=16k,mode=0700 none {}", history.display());
-    let told = in_mounts(&site, &full, &site.deploy(&candidate))?;
+    let told = in_mounts(&full, &site.deploy(&candidate))?;
     ensure!(told.code == 1 && told.stdout.contains("No space left"), "{told:?}");
     site.expect_matching("g1")
 }

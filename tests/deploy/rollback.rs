@@ -35,6 +35,22 @@ pub(crate) fn goes_back(haproxy: &Haproxy) -> Result<()> {
     load.stop()?.expect_lossless().map(drop)
 }
 
+/// What was rolled back from is no way back.
+pub(crate) fn past_what_was_left(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    for marker in ["g2", "g3"] {
+        run(&site.deploy(site.candidate(&Config::plain(marker))?), 0)?;
+    }
+    run(&site.rollback(), 0)?;
+    site.expect_matching("g2")?;
+    run(&site.deploy(site.candidate(&Config::plain("g4"))?), 0)?;
+    for marker in ["g2", "g1"] {
+        run(&site.rollback(), 0)?;
+        site.expect_matching(marker)?;
+    }
+    run(&site.rollback(), 2).map(drop)
+}
+
 /// Somebody has broken what is in place by hand, or lost it.
 pub(crate) fn from_a_broken_one(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use hareload_testkit::anyhow::{Context, Result, ensure};
 use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::hareload::Hareload;
 use hareload_testkit::load::Load;
-use hareload_testkit::process::RunResult;
+use hareload_testkit::process::{self, RunResult};
 use hareload_testkit::serde_json::{self, Value};
 use hareload_testkit::stage::Stage;
 use hareload_testkit::tempfile::TempDir;
 
-use crate::HARELOAD;
+use crate::{DEADLINE, HARELOAD};
 
 /// Connections a second.
 const RATE: u32 = 1000;
@@ -146,4 +147,12 @@ impl Picture {
     pub(crate) fn contents(&self) -> Vec<(&PathBuf, &Vec<u8>, u32, u32)> {
         self.0.iter().map(|(path, (bytes, mode, uid, _))| (path, bytes, *mode, *uid)).collect()
     }
+}
+
+/// Runs it where this was mounted before.
+pub(crate) fn in_mounts(script: &str, command: &Hareload) -> Result<RunResult> {
+    let mut wrapper = Command::new("unshare");
+    let script = format!("{script} && exec \"$@\"");
+    wrapper.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    process::run(command.within(wrapper), DEADLINE)
 }

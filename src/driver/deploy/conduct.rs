@@ -117,7 +117,7 @@ impl Conducting<'_> {
             }
             // The old one is gone: there is only the way back to what it ran.
             Verdict::Unproven => {
-                transaction.candidate = self.serving();
+                transaction.candidate = self.serving(&account);
                 Turn::Back { why: why(&account) }
             }
             // It has ended by itself meanwhile: whoever serves has to be started from what was in place.
@@ -137,7 +137,7 @@ impl Conducting<'_> {
         drop(room);
         match turn {
             Turn::Done => {
-                self.complete(&store, &opened, deployment);
+                self.complete(&store, &transaction, &opened, deployment);
                 // To keep much takes its time.
                 if has_ended(&transaction) {
                     self.undo(&store, transaction, ENDED.to_owned(), deployment).await;
@@ -205,7 +205,7 @@ impl Conducting<'_> {
         let replaced = sides(|change| &change.before).into_iter();
         let known: HashSet<PathBuf> = files.iter().map(|part| part.path.clone()).collect();
         files.extend(replaced.filter(|part| !known.contains(&part.path)));
-        let contents = |state, hash, files, left_out| Contents {
+        let contents = |state, hash, files, left_out, previous| Contents {
             by: &self.deploy.by,
             command: self.held.command,
             configs: &opened.configs,
@@ -213,16 +213,18 @@ impl Conducting<'_> {
             state,
             files,
             left_out,
+            previous,
         };
         let state = if self.runs { State::Found } else { State::Unproven };
         let hash = Some(opened.readings.config.clone());
+        let before = store.number_in_place().ok().flatten();
         let previous = store
-            .keep(contents(state, hash, files, left_out))
+            .keep(contents(state, hash, files, left_out, before))
             .map_err(|error| internal(error.to_string()))?;
         let number = match opened.kept {
             Some(number) => number,
             None => store
-                .keep(contents(State::Trying, None, sides(|change| &change.after), 0))
+                .keep(contents(State::Trying, None, sides(|change| &change.after), 0, Some(previous)))
                 .map_err(|error| internal(error.to_string()))?,
         };
         store.set_aside(&sides(|change| &change.before)).map_err(|error| {
@@ -258,9 +260,20 @@ impl Conducting<'_> {
         }
     }
 
-    /// Who serves now, as it is written down.
-    fn serving(&self) -> Vec<Identity> {
-        self.held.records.current().map(|current| current.processes).unwrap_or_default()
+    /// Who runs the candidate: as it is written down, if that could be, else by its own pidfile.
+    fn serving(&self, account: &Account) -> Vec<Identity> {
+        let generation = account.new.as_ref().and_then(|new| new.generation);
+        match (self.held.records.current(), generation) {
+            (Some(current), Some(number)) if current.number != number => self.members_of(number),
+            (Some(current), _) => current.processes,
+            (None, Some(number)) => self.members_of(number),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn members_of(&self, generation: u64) -> Vec<Identity> {
+        let members = Members::marked(self.held.records.paths(generation).pidfile);
+        members.alive().iter().map(|process| process.identity().clone()).collect()
     }
 
     /// Watches the candidate, if that was asked for.
@@ -272,7 +285,7 @@ impl Conducting<'_> {
         deployment: &mut Deployment,
         interrupts: &mut Interrupts,
     ) -> Turn {
-        transaction.candidate = self.serving();
+        transaction.candidate = self.serving(account);
         if has_ended(transaction) {
             return Turn::Back { why: ENDED.to_owned() };
         }
@@ -312,8 +325,26 @@ impl Conducting<'_> {
     }
 
     /// Keeps what is in place now as good, with all that it refers to.
-    fn complete(&self, store: &Store, opened: &Opened, deployment: &mut Deployment) {
-        let readings = readings_of(&opened.configs, &opened.old, self.held.request, Some(&opened.readings));
+    fn complete(
+        &self,
+        store: &Store,
+        transaction: &Transaction,
+        opened: &Opened,
+        deployment: &mut Deployment,
+    ) {
+        let mut readings =
+            readings_of(&opened.configs, &opened.old, self.held.request, Some(&opened.readings));
+        for path in transaction.changed_since() {
+            deployment.notes.push(format!(
+                "{} was changed by somebody else since it was put in place: what serves is the candidate, and a reload would \
+                 take what is there now",
+                path.display()
+            ));
+            // What was checked is what serves.
+            if let Some(checked) = &deployment.hash_after {
+                readings.config.clone_from(checked);
+            }
+        }
         deployment.hash_after = Some(readings.config.clone());
         let number = deployment.kept.unwrap_or_default();
         let kept = match opened.kept {

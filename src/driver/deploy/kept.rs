@@ -138,6 +138,9 @@ pub struct Configuration {
     pub files: Vec<KeptFile>,
     /// How many files could not be kept.
     pub left_out: usize,
+    /// Which was in place before, as far as that is known.
+    #[serde(default)]
+    pub previous: Option<u64>,
 }
 
 impl Configuration {
@@ -182,6 +185,8 @@ pub(super) struct Contents<'a> {
     pub(super) state: State,
     pub(super) files: Vec<Part>,
     pub(super) left_out: usize,
+    /// Which was in place before.
+    pub(super) previous: Option<u64>,
 }
 
 /// All that are kept of an instance.
@@ -324,6 +329,7 @@ impl Store {
             why: None,
             files: contents.files.iter().map(KeptFile::of).collect(),
             left_out: contents.left_out,
+            previous: contents.previous,
         };
         let is_whole = |one: &Configuration| {
             one.files.iter().all(|file| !file.referred || self.is_whole(one.number, file))
@@ -503,6 +509,7 @@ mod tests {
                 })
                 .collect(),
             left_out: 0,
+            previous: None,
         }
     }
 

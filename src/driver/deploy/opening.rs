@@ -59,6 +59,7 @@ impl Deploying<'_> {
             held.haproxy(&old)?;
         }
         let configs = held.config_paths(&old)?;
+        configs.iter().try_for_each(|config| has_directory(config))?;
         let mut passed_over = Vec::new();
         let (wanted, pruned, kept) = match &self.deploy.source {
             Source::Candidate(candidate) => {
@@ -141,30 +142,33 @@ impl Deploying<'_> {
     }
 }
 
-/// The last good configuration before the one in place; where somebody has changed that, the last of all. One of which a copy
-/// is missing or was changed is passed over.
-fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configuration, Vec<Wanted>), Refused> {
-    let untouched = |one: &Configuration| one.changes().is_empty();
-    let newest = match (store.number_in_place(), store.in_place()) {
-        (_, Some(one)) => {
-            if untouched(&one) {
-                one.number
-            } else {
-                u64::MAX
-            }
+/// A directory that is missing was not meant: HAProxy would run what is in place from then on, and nobody would look there.
+fn has_directory(config: &Path) -> Result<(), Refused> {
+    match config.parent().filter(|directory| !directory.exists()) {
+        None => Ok(()),
+        Some(missing) => {
+            let why = format!(
+                "configuration {}: there is no directory {}; make it, or correct --config; nothing was touched",
+                config.display(),
+                missing.display()
+            );
+            Err(Refused::new(Refusal::Usage, why))
         }
-        // Nobody can tell whether it was changed; what is younger is no way back from it.
-        (Ok(Some(number)), None) => number,
-        (Ok(None) | Err(_), None) => u64::MAX,
-    };
-    for configuration in store.all().into_iter().rev().filter(Configuration::is_good) {
-        if configuration.number < newest && !configuration.changes().is_empty() {
-            match wanted(store, &configuration) {
-                Ok(wanted) => return Ok((configuration, wanted)),
-                Err(why) => {
-                    passed_over
-                        .push(format!("configuration {} was passed over: {why}", configuration.number));
-                }
+    }
+}
+
+/// The good configuration that was in place before, which is not always the one of the number before; where somebody has changed
+/// the one in place, that one. One of which a copy is missing or was changed is passed over.
+fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configuration, Vec<Wanted>), Refused> {
+    let backwards = backwards(store);
+    for configuration in backwards.into_iter().filter(Configuration::is_good) {
+        if configuration.changes().is_empty() {
+            continue;
+        }
+        match wanted(store, &configuration) {
+            Ok(wanted) => return Ok((configuration, wanted)),
+            Err(why) => {
+                passed_over.push(format!("configuration {} was passed over: {why}", configuration.number));
             }
         }
     }
@@ -177,6 +181,31 @@ fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configurat
     };
     let mend = "`hareload history --configurations` lists those that are kept, and --to names one";
     Err(Refused::new(Refusal::Usage, format!("{why}; {mend}")))
+}
+
+/// Those that were in place, the last one first: from each to the one before it as long as that is known, and then by their
+/// numbers.
+fn backwards(store: &Store) -> Vec<Configuration> {
+    let mut all = store.all();
+    let (mut next, mut bound) = match (store.number_in_place(), store.in_place()) {
+        (_, Some(one)) if one.changes().is_empty() => (one.previous, one.number),
+        // Somebody has changed it.
+        (_, Some(one)) => (Some(one.number), u64::MAX),
+        // What is younger is no way back from it.
+        (Ok(Some(number)), None) => (None, number),
+        (Ok(None) | Err(_), None) => (None, u64::MAX),
+    };
+    let mut backwards: Vec<Configuration> = Vec::new();
+    while let Some(number) = next {
+        bound = bound.min(number);
+        // One that is not kept any more ends it, and so does one that was here already.
+        let Some(at) = all.iter().position(|one| one.number == number) else { break };
+        let one = all.remove(at);
+        next = one.previous;
+        backwards.push(one);
+    }
+    backwards.extend(all.into_iter().rev().filter(|one| one.number < bound));
+    backwards
 }
 
 /// What is said of a kept configuration that was asked for and is not whole.

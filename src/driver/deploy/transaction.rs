@@ -132,6 +132,15 @@ impl Transaction {
         ended
     }
 
+    /// The files that it has put in place, and somebody else has changed since.
+    pub(super) fn changed_since(&self) -> Vec<&Path> {
+        let changed = |file: &&Replaced| match place::current(&file.path) {
+            Ok(now) => !holds(now.as_ref(), file.after.as_ref()),
+            Err(_) => true,
+        };
+        self.files.iter().filter(changed).map(|file| file.path.as_path()).collect()
+    }
+
     /// Puts back what was there, as far as nobody else has changed it since; what could not be, in words.
     pub(super) fn put_back(&self, store: &Store) -> Vec<String> {
         let failed = self.lead(store, ASIDE, |file| (&file.before, &file.after));
@@ -334,6 +343,7 @@ mod tests {
                 state: State::Trying,
                 files: parts(|change| &change.after),
                 left_out: 0,
+                previous: None,
             })
             .unwrap();
         let transaction = Transaction {
@@ -431,7 +441,9 @@ mod tests {
     fn what_somebody_else_has_changed_is_left() {
         let scene = scene();
         scene.plan.install().unwrap();
+        assert!(scene.transaction.changed_since().is_empty());
         fs::write(scene.room.path().join("conf/a.cfg"), "by hand").unwrap();
+        assert_eq!(scene.transaction.changed_since(), [scene.room.path().join("conf/a.cfg")]);
         let failed = scene.transaction.put_back(&scene.store);
         assert!(failed.len() == 1 && failed[0].contains("somebody else"), "{failed:?}");
         assert_eq!(scene.read("a.cfg").as_deref(), Some("by hand"));
