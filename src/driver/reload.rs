@@ -113,17 +113,28 @@ pub(super) struct Taking {
     pub(super) patient: bool,
 }
 
+/// Whether an old one that learns stick tables itself, and teaches none meanwhile, is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teacher {
+    WaitedFor,
+    /// There is no time for it.
+    TakenAsItIs,
+}
+
 impl Held<'_> {
     pub(super) fn reload(&self) -> Account {
         self.in_runtime(async |interrupts| {
             let recovered = self.leftovers(interrupts).await;
-            self.hand_over(recovered.as_ref(), interrupts).await
+            // Who becomes master has no time to wait.
+            let teacher = if self.command == "notify" { Teacher::TakenAsItIs } else { Teacher::WaitedFor };
+            self.hand_over(teacher, recovered.as_ref(), interrupts).await
         })
     }
 
     /// Hands over from the one that serves, now that nothing of an earlier command is left to be done.
     pub(super) async fn hand_over(
         &self,
+        teacher: Teacher,
         recovered: Option<&Account>,
         interrupts: &mut Interrupts,
     ) -> Result<Account, Refused> {
@@ -135,10 +146,9 @@ impl Held<'_> {
         self.overlay()?;
         let survey = ways::choose(&old, &texts, &self.records, self.request.way, Extent::All).await?;
         let drain = teaching::drain(&self.request.drain, &texts);
-        // Who becomes master has no time for it.
-        let late = match self.command {
-            "notify" => None,
-            _ => {
+        let late = match teacher {
+            Teacher::TakenAsItIs => None,
+            Teacher::WaitedFor => {
                 let admin = survey.admin.as_deref();
                 teaching::wait_for_the_teacher(admin, &texts, &self.timeline, interrupts).await
             }

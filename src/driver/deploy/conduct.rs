@@ -12,6 +12,7 @@ use crate::core::outcome::Verdict;
 use crate::driver::held::{self, Held};
 use crate::driver::members::Members;
 use crate::driver::readings::{Kind, Readings};
+use crate::driver::reload::Teacher;
 use crate::driver::request::Refused;
 use crate::driver::ways;
 use crate::os::files::FileError;
@@ -104,7 +105,7 @@ impl Conducting<'_> {
         let recovered = opened.recovered.as_ref();
         let account = match opened.old.processes.is_empty() {
             true => self.held.start_if_stopped(recovered, interrupts).await,
-            false => self.held.hand_over(recovered, interrupts).await,
+            false => self.held.hand_over(Teacher::WaitedFor, recovered, interrupts).await,
         };
         let account =
             held::remember(self.held.request, account.unwrap_or_else(|refused| self.held.refused(refused)));

@@ -13,6 +13,7 @@ use crate::core::outcome::Verdict;
 use crate::driver::find::{self, Found, Old, Posture};
 use crate::driver::held::Held;
 use crate::driver::records::Started;
+use crate::driver::reload::Teacher;
 use crate::driver::request::Request;
 use crate::driver::restart::left_with_nobody;
 use crate::driver::watch;
@@ -88,7 +89,7 @@ impl Held<'_> {
         }
         let before = Old::of_started(transaction.started.clone(), Vec::new(), transaction.pidfile.clone());
         let account = match serves {
-            true => held.hand_over(None, &mut interrupts).await,
+            true => held.hand_over(Teacher::TakenAsItIs, None, &mut interrupts).await,
             false => held.start_like(Some(&before), None, &mut interrupts).await,
         };
         let mut account = account.unwrap_or_else(|refused| held.refused(refused));
