@@ -149,8 +149,7 @@ impl Held<'_> {
         let late = match teacher {
             Teacher::TakenAsItIs => None,
             Teacher::WaitedFor => {
-                let admin = survey.admin.as_deref();
-                teaching::wait_for_the_teacher(admin, &texts, &self.timeline, interrupts).await
+                teaching::wait_for_the_teacher(&survey, &texts, &self.timeline, interrupts).await
             }
         };
         // Megabytes, if there are many backends, and not needed while the new one starts.

@@ -2,18 +2,19 @@
 //!
 //! Asks the old one's admin socket, and changes nothing. Called when a reload is planned.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time;
 
 use crate::core::plan::{AfterDrain, Drain};
 use crate::haproxy::runtime::{SHOW_PEERS, has_learnt};
+use crate::haproxy::version::Version;
 use crate::os::admin;
 use crate::os::signals::Interrupts;
 
 use super::texts::Texts;
 use super::timeline::Timeline;
+use super::ways::Survey;
 
 /// How long an old one that teaches is not stopped: it is told to finish, connects to its own address among the peers, and
 /// gives up by itself when that has taken 5 s (`PEER_RESYNC_TIMEOUT` in src/peers.c). 300,000 entries took it less than 1 s.
@@ -24,6 +25,9 @@ const LESSON: Duration = Duration::from_secs(10);
 /// ones only if they were told of one before them, as `start` does.
 const OWN_LESSON: Duration = Duration::from_secs(12);
 
+/// Since when one that learns itself teaches nobody: 2.2.9 does, at any age, and 2.6.12 does not.
+const WAITS: Version = Version::new(2, 3, 0);
+
 /// How often it is asked, and how long an answer may take.
 const AGAIN: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_millis(500);
@@ -31,12 +35,15 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// Waits until the old one teaches what it knows, if the next one is to learn it; a note, if it does not. An interrupt ends
 /// the waiting, and is left for the handover.
 pub(super) async fn wait_for_the_teacher(
-    admin: Option<&Path>,
+    survey: &Survey,
     texts: &Texts,
     timeline: &Timeline,
     interrupts: &mut Interrupts,
 ) -> Option<String> {
-    let (admin, sections) = (admin?, taught(texts));
+    if survey.version.as_ref().is_some_and(|version| *version < WAITS) {
+        return None;
+    }
+    let (admin, sections) = (survey.admin.as_deref()?, taught(texts));
     let learns = async || {
         let answer = admin::ask(admin, SHOW_PEERS, ANSWER).await.ok()?;
         Some(sections.iter().any(|section| has_learnt(&answer, section) == Some(false)))

@@ -10,7 +10,6 @@ use hareload_testkit::config::Config;
 use hareload_testkit::haproxies::Haproxy;
 use hareload_testkit::instance::Instance;
 use hareload_testkit::stage::{Stage, account, timeline};
-use hareload_testkit::waiting::until;
 
 use crate::{DEADLINE, HARELOAD};
 
