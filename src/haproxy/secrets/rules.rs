@@ -162,7 +162,7 @@ impl Finder<'_> {
             }
         } else if is(&"value") || is(&"value-lf") {
             self.expected(at);
-        } else if SCRIPTS.iter().any(&is) {
+        } else if at == 0 && SCRIPTS.iter().any(&is) {
             self.hide_rest(at + 2);
         } else if names::is_near(before, "tcp-check") && text.starts_with("send") {
             self.data(at + 1);
@@ -196,7 +196,11 @@ impl Finder<'_> {
             self.hide_rest(at + 1);
         } else if (text.starts_with("passw") || text == "pwd") && self.is_bare(at) {
             self.hide_value(at + 1);
-        } else if at == 0 && is_variable(next) && names::is_secret(next) {
+        } else if at == 0
+            && ["setenv", "presetenv"].iter().any(|keyword| names::is_near(&text, keyword))
+            && is_variable(next)
+            && names::is_secret(next)
+        {
             self.hide_rest(at + 2);
         } else if at == 0 && names::is_near(&text, "acl") {
             acls::find(self, at + 2);

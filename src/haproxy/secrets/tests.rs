@@ -74,6 +74,11 @@ fn secrets_are_hidden_and_all_else_is_shown() {
         (r"tcp-check send STARTTLS\r\n", r"tcp-check send STARTTLS\r\n"),
         ("tcp-check send-binary 300c020101600702010304008000", "tcp-check send-binary ***"),
         ("tcp-check send-binary 50494e470d0a", "tcp-check send-binary 50494e470d0a"),
+        ("cookie SESSIONID insert indirect nocache", "cookie SESSIONID insert indirect nocache"),
+        (
+            "before any \"lua-load\" or \"lua-load-per-thread\" directive. Defaulting",
+            "before any \"lua-load\" or \"lua-load-per-thread\" directive. Defaulting",
+        ),
         ("lua-load /a.lua S3CR3T S3CR3T # x", "lua-load /a.lua *** *** # x"),
         ("presetenv MYTOKEN 'S3CR3T S3CR3T'", "presetenv MYTOKEN ***"),
         ("setenv UPSTREAM redis://u:S3CR3T@h:1/0", "setenv UPSTREAM redis://u:***@h:1/0"),
