@@ -51,6 +51,26 @@ pub(crate) fn past_what_was_left(haproxy: &Haproxy) -> Result<()> {
     run(&site.rollback(), 2).map(drop)
 }
 
+/// What is the same was in place twice, and few are kept: the way back is the one that was gone.
+pub(crate) fn the_way_that_was_gone(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    let deploy = |marker: &str| -> Result<()> {
+        run(&site.deploy(site.candidate(&Config::plain(marker))?).args(["--keep", "4"]), 0)?;
+        site.expect_matching(marker)
+    };
+    let back = |marker: &str| -> Result<()> {
+        run(&site.rollback().args(["--keep", "4"]), 0)?;
+        site.expect_matching(marker)
+    };
+    ["g2", "g3"].into_iter().try_for_each(&deploy)?;
+    back("g2")?;
+    ["g4", "g2"].into_iter().try_for_each(&deploy)?;
+    back("g4")?;
+    back("g2")?;
+    deploy("g5")?;
+    ["g2", "g1"].into_iter().try_for_each(back)
+}
+
 /// Somebody has broken what is in place by hand, or lost it.
 pub(crate) fn from_a_broken_one(haproxy: &Haproxy) -> Result<()> {
     let site = Site::new(haproxy)?;

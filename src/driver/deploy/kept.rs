@@ -189,6 +189,17 @@ pub(super) struct Contents<'a> {
     pub(super) previous: Option<u64>,
 }
 
+/// Where the way back begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Newest {
+    /// At this one.
+    Is(u64),
+    /// At the one before this one, if that is known, or at what has a smaller number.
+    Before(u64, Option<u64>),
+    /// At the last of all.
+    Unknown,
+}
+
 /// All that are kept of an instance.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -336,10 +347,12 @@ impl Store {
         };
         let same =
             |one: &&Configuration| one.is_good() && one.essence() == configuration.essence() && is_whole(one);
-        if contents.state == State::Found
-            && let Some(known) = all.iter().rev().find(same)
-        {
-            return Ok(known.number);
+        if contents.state == State::Found {
+            // What is in place is that one, though it may have been in place more than once.
+            let placed = all.iter().find(|one| Some(one.number) == contents.previous).filter(|one| same(one));
+            if let Some(known) = placed.or_else(|| all.iter().rev().find(same)) {
+                return Ok(known.number);
+            }
         }
         let written = self.write(&configuration, &contents.files, all.last());
         if written.is_err() {
@@ -438,14 +451,44 @@ impl Store {
         let _ = fs::remove_dir_all(self.place(number));
     }
 
-    /// Removes what is more than `most` of each kind, the good ones and the failed, but never these.
+    /// Those that were in place, the last one first: from each to the one before it as long as that is known, and then by their
+    /// numbers. What was left by a rollback is none of them.
+    pub(super) fn backwards(&self, newest: Newest) -> Vec<Configuration> {
+        let mut all = self.all();
+        let (mut next, mut bound) = match newest {
+            Newest::Is(number) => (Some(number), u64::MAX),
+            Newest::Before(number, before) => (before, number),
+            Newest::Unknown => (None, u64::MAX),
+        };
+        let mut backwards: Vec<Configuration> = Vec::new();
+        while let Some(number) = next {
+            bound = bound.min(number);
+            // One that is not kept any more ends it, and so does one that was here already.
+            let Some(at) = all.iter().position(|one| one.number == number) else { break };
+            let one = all.remove(at);
+            next = one.previous;
+            backwards.push(one);
+        }
+        backwards.extend(all.into_iter().rev().filter(|one| one.number < bound));
+        backwards
+    }
+
+    /// Removes what is more than `most` of each kind, the good ones and the failed, but never these. The way back from what is in
+    /// place is kept longest, and the younger longer than the older.
     pub(super) fn limit(&self, most: usize, but: &[u64]) {
-        let all = self.all();
+        let newest = self.number_in_place().ok().flatten().map_or(Newest::Unknown, Newest::Is);
+        let mut all = self.backwards(newest);
+        let others = self.all().into_iter().rev();
+        let others: Vec<Configuration> =
+            others.filter(|other| all.iter().all(|one| one.number != other.number)).collect();
+        all.extend(others);
         for good in [true, false] {
-            let kind: Vec<u64> =
-                all.iter().filter(|one| one.is_good() == good).map(|one| one.number).collect();
-            let superfluous = kind.len().saturating_sub(most);
-            for number in kind.into_iter().take(superfluous).filter(|number| !but.contains(number)) {
+            let kind = all.iter().filter(|one| one.is_good() == good).map(|one| one.number);
+            let mut kind: Vec<u64> = kind.collect();
+            if !good {
+                kind.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
+            }
+            for number in kind.into_iter().skip(most).filter(|number| !but.contains(number)) {
                 self.forget(number);
             }
         }

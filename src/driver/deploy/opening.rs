@@ -11,7 +11,7 @@ use crate::driver::readings::Readings;
 use crate::driver::request::Refused;
 use crate::driver::{pidfile, reload, start};
 
-use super::kept::{self, Configuration, State, Store};
+use super::kept::{self, Configuration, Newest, State, Store};
 use super::place::{Manner, Plan, Wanted};
 use super::transaction::Transaction;
 use super::{Deploying, Source, allowed, assigning, readings_of, unfinished};
@@ -160,8 +160,15 @@ fn has_directory(config: &Path) -> Result<(), Refused> {
 /// The good configuration that was in place before, which is not always the one of the number before; where somebody has changed
 /// the one in place, that one. One of which a copy is missing or was changed is passed over.
 fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configuration, Vec<Wanted>), Refused> {
-    let backwards = backwards(store);
-    for configuration in backwards.into_iter().filter(Configuration::is_good) {
+    let newest = match (store.number_in_place(), store.in_place()) {
+        (_, Some(one)) if one.changes().is_empty() => Newest::Before(one.number, one.previous),
+        // Somebody has changed it.
+        (_, Some(one)) => Newest::Is(one.number),
+        // What is younger is no way back from it.
+        (Ok(Some(number)), None) => Newest::Before(number, None),
+        (Ok(None) | Err(_), None) => Newest::Unknown,
+    };
+    for configuration in store.backwards(newest).into_iter().filter(Configuration::is_good) {
         if configuration.changes().is_empty() {
             continue;
         }
@@ -181,31 +188,6 @@ fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configurat
     };
     let mend = "`hareload history --configurations` lists those that are kept, and --to names one";
     Err(Refused::new(Refusal::Usage, format!("{why}; {mend}")))
-}
-
-/// Those that were in place, the last one first: from each to the one before it as long as that is known, and then by their
-/// numbers.
-fn backwards(store: &Store) -> Vec<Configuration> {
-    let mut all = store.all();
-    let (mut next, mut bound) = match (store.number_in_place(), store.in_place()) {
-        (_, Some(one)) if one.changes().is_empty() => (one.previous, one.number),
-        // Somebody has changed it.
-        (_, Some(one)) => (Some(one.number), u64::MAX),
-        // What is younger is no way back from it.
-        (Ok(Some(number)), None) => (None, number),
-        (Ok(None) | Err(_), None) => (None, u64::MAX),
-    };
-    let mut backwards: Vec<Configuration> = Vec::new();
-    while let Some(number) = next {
-        bound = bound.min(number);
-        // One that is not kept any more ends it, and so does one that was here already.
-        let Some(at) = all.iter().position(|one| one.number == number) else { break };
-        let one = all.remove(at);
-        next = one.previous;
-        backwards.push(one);
-    }
-    backwards.extend(all.into_iter().rev().filter(|one| one.number < bound));
-    backwards
 }
 
 /// What is said of a kept configuration that was asked for and is not whole.
