@@ -50,7 +50,7 @@ const OF_HAPROXY: [(&str, Test); 10] = [
 ];
 
 /// Those that depend on hareload and the host alone.
-const OF_HARELOAD: [(&str, Test); 41] = [
+const OF_HARELOAD: [(&str, Test); 43] = [
     ("plain::that_changes_nothing", plain::that_changes_nothing),
     ("plain::that_may_change_something", plain::that_may_change_something),
     ("plain::foretold", plain::foretold),
@@ -72,6 +72,8 @@ const OF_HARELOAD: [(&str, Test); 41] = [
     ("probation::of_one_that_is_not_written_down", probation::of_one_that_is_not_written_down),
     ("probation::of_a_file_that_is_changed", probation::of_a_file_that_is_changed),
     ("rollback::past_what_was_left", rollback::past_what_was_left),
+    ("rollback::the_way_that_was_gone", rollback::the_way_that_was_gone),
+    ("probation::of_a_changed_file_that_fails", probation::of_a_changed_file_that_fails),
     ("rollback::where_nobody_serves", rollback::where_nobody_serves),
     ("rollback::past_what_is_damaged", rollback::past_what_is_damaged),
     ("rollback::not_over_a_lost_record", rollback::not_over_a_lost_record),

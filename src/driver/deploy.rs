@@ -128,6 +128,11 @@ pub(super) fn interrupted(history_dir: &Path) -> Option<String> {
     Some(format!("the {} of configuration {}", transaction.command, transaction.number))
 }
 
+/// The configuration of the deploy that is under way, or was interrupted.
+pub(super) fn under_way(history_dir: &Path) -> Option<u64> {
+    Some(transaction::Transaction::unfinished(history_dir).ok()??.number)
+}
+
 /// A deploy that could not begin.
 #[must_use]
 pub fn refused(request: &Request, command: &str, refused: Refused) -> Deployment {

@@ -115,8 +115,9 @@ pub struct Deployed {
 
 impl Deployed {
     /// While another is put in place, nothing is told of it as changed.
-    fn of(kept: Configuration, under_way: bool) -> Deployed {
-        let drift = if under_way { Vec::new() } else { kept.changes() };
+    fn of(kept: Configuration, under_way: Option<u64>) -> Deployed {
+        let another = under_way.is_some_and(|number| number != kept.number);
+        let drift = if another { Vec::new() } else { kept.changes() };
         Deployed { number: kept.number, at: kept.at, by: kept.by, hash: kept.hash, drift }
     }
 }
@@ -217,7 +218,7 @@ pub struct Looker {
 impl Looker {
     /// What is true now.
     pub fn look(&mut self, request: &Request) -> Status {
-        let under_way = deploy::is_unfinished(request);
+        let under_way = deploy::under_way(&request.history_dir);
         let mut status = Status {
             instance: request.instance.clone(),
             pidfile: find::pidfile_of(request),
@@ -231,10 +232,12 @@ impl Looker {
             notes: Vec::new(),
             hidden: Vec::new(),
         };
-        if under_way {
-            let what = "a deploy is under way, or was interrupted: `hareload recover` finishes or undoes it";
-            status.notes.push(what.to_owned());
-        }
+        status.notes.extend(under_way.map(|number| {
+            format!(
+                "the deploy of configuration {number} is under way, or was interrupted, or could not be undone: `hareload \
+                 recover` finishes or undoes it"
+            )
+        }));
         status.notes.extend(deploy::lost(&request.history_dir).iter().map(ToString::to_string));
         match records::latest(&request.history_dir) {
             Ok(last) => status.last = last,

@@ -277,7 +277,10 @@ pub(crate) fn of_a_file_that_is_changed(haproxy: &Haproxy) -> Result<()> {
     until_watched(&site)?;
     let status = run(&site.stage.json().verb("status"), 0)?;
     let drift = status["deployed"]["drift"].as_array().is_some_and(Vec::is_empty);
-    ensure!(drift && status["notes"].to_string().contains("a deploy is under way"), "{status}");
+    ensure!(
+        drift && status["notes"].to_string().contains("the deploy of configuration 3 is under way"),
+        "{status}"
+    );
     let path = site.stage.instance.config_path();
     std::fs::write(&path, "nonsense\n")?;
     let told = told(&running.wait(DEADLINE)?.expect_code(0)?)?;
@@ -290,6 +293,43 @@ pub(crate) fn of_a_file_that_is_changed(haproxy: &Haproxy) -> Result<()> {
     // Back to what serves.
     run(&site.rollback(), 0)?;
     site.expect_matching("g3")
+}
+
+/// Somebody else writes to what is in place while it fails: the candidate goes on, and `recover` says so until that is put right.
+pub(crate) fn of_a_changed_file_that_fails(haproxy: &Haproxy) -> Result<()> {
+    let site = Site::new(haproxy)?;
+    run(&site.deploy(site.candidate(&Config::plain("g2"))?), 0)?;
+    let candidate = site.candidate(&Config::plain("g3"))?;
+    let flag = site.checkout("flag");
+    let probe = format!("exec:test ! -e {}", flag.display());
+    let running = site.deploy(&candidate).args(["--probation", "20s", "--probe", &probe]).spawn()?;
+    until_watched(&site)?;
+    let path = site.stage.instance.config_path();
+    std::fs::write(&path, "nonsense\n")?;
+    std::fs::write(&flag, "")?;
+    running.wait(DEADLINE)?.expect_code(154)?;
+    site.stage.expect_serving("g3")?;
+    let recover = || site.stage.json().verb("recover").run();
+    let refused = told(&recover()?.expect_code(1)?)?;
+    let text = refused.to_string();
+    ensure!(text.contains("somebody else has changed it") && text.contains("probe"), "{refused}");
+    ensure!(refused["serving"]["pids"].is_array(), "{refused}");
+    let status = run(&site.stage.json().verb("status"), 0)?;
+    ensure!(status["deployed"]["drift"][0]["how"] == "changed", "{status}");
+    ensure!(status["notes"].to_string().contains("could not be undone"), "{status}");
+    // It is put right.
+    std::fs::copy(&candidate, &path)?;
+    recover()?.expect_code(0)?;
+    site.expect_matching("g2")?;
+    let status = run(&site.stage.json().verb("status"), 0)?;
+    let deployed = &status["deployed"];
+    ensure!(deployed["number"] == 2 && deployed["drift"].as_array().is_some_and(Vec::is_empty), "{status}");
+    ensure!(
+        site.kept()?.iter().any(|(number, state)| *number == 3 && state == "failed"),
+        "{:?}",
+        site.kept()?
+    );
+    Ok(())
 }
 
 /// It is killed as soon as it is in charge, and nobody watches it: it is not told as deployed.

@@ -447,6 +447,10 @@ impl Conducting<'_> {
             deployment.hash_after.clone_from(&deployment.hash_before);
         }
         if !back.over {
+            if deployment.command == "deploy" {
+                let settled = store.settle(transaction.number, State::Failed, Some(&why));
+                deployment.notes.extend(settled.err().map(|error| error.to_string()));
+            }
             deployment.notes.push(AGAIN.to_owned());
             return;
         }

@@ -90,7 +90,11 @@ impl Held<'_> {
             ));
             account
         } else {
-            let why = format!("its {} was interrupted, as hareload died", transaction.command);
+            // One that could not be undone has said why.
+            let failed = store.get(transaction.number).filter(|kept| is_new && kept.state == State::Failed);
+            let why = failed
+                .and_then(|kept| kept.why)
+                .unwrap_or_else(|| format!("its {} was interrupted, as hareload died", transaction.command));
             transaction.stage = Stage::Undoing;
             if let Some(old) = old.filter(|_| serves == Serves::Candidate) {
                 // Else, after another crash, it would not be known from its successor.
@@ -98,11 +102,15 @@ impl Held<'_> {
             }
             let _ = transaction.write(history_dir);
             let (account, over) = self.lead_back_from(&store, &transaction, &serves, &why).await;
+            if is_new {
+                let _ = store.settle(transaction.number, State::Failed, Some(&why));
+            }
             if !over {
                 return Some(account);
             }
-            if is_new {
-                let _ = store.settle(transaction.number, State::Failed, Some(&why));
+            // Where it could not be undone at first, it was said to be in place.
+            if store.number_in_place() == Ok(Some(transaction.number)) {
+                let _ = store.put_in_place(transaction.previous);
             }
             account
         };
@@ -193,6 +201,13 @@ impl Held<'_> {
             let (back, fate) = self.lead_back(store, transaction, why).await;
             (back.undo, back.notes, fate, back.over)
         };
+        if let (Fate::Stuck(why), false) = (&fate, over) {
+            let mut account = self.refused(Refused::new(Refusal::Internal, format!("{why}; {AGAIN}")));
+            let found = find::find(&self.request_of(transaction), &self.records);
+            account.serving = found.ok().and_then(|found| found.old().ok()).map(|old| old.named());
+            account.notes.extend(notes);
+            return (account, over);
+        }
         let mut account = undo.unwrap_or_else(|| self.account(Verdict::Unchanged));
         account.notes.extend(notes);
         account.notes.push(match fate {
