@@ -17,6 +17,7 @@ pub mod handoff;
 pub mod lua;
 pub mod overlay;
 pub mod pidfile;
+mod regex;
 pub mod runtime;
 pub mod secrets;
 pub mod version;

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
+use crate::haproxy::regex::regex;
+
 /// How HAProxy names a line of a map, a list of patterns, a list of certificates or a script (src/pattern.c, src/ssl_crtlist.c,
 /// src/hlua.c).
 static WITHIN: LazyLock<[Regex; 3]> = LazyLock::new(|| {
@@ -14,7 +16,7 @@ static WITHIN: LazyLock<[Regex; 3]> = LazyLock::new(|| {
         r"'crt-list' : parsing \[(?P<file>[^\]]+):(?P<line>\d+)\]",
         r"Lua file '(?P<file>[^']+)': [^ ]*:(?P<line>\d+): ",
     ]
-    .map(|pattern| Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")))
+    .map(regex)
 });
 
 /// The file that a line of the configuration names, and the line in it that is wrong.

@@ -12,6 +12,7 @@ use regex_lite::Regex;
 use super::environment::Environment;
 use super::reader::SECTIONS;
 use super::{Place, words};
+use crate::haproxy::regex::regex;
 
 /// The sections of proxies that HAProxy names in messages.
 const PROXIES: [&str; 3] = ["frontend", "backend", "listen"];
@@ -21,11 +22,6 @@ static PROXY: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)\b(?:proxy|frontend
 
 /// What else it names.
 static QUOTED: LazyLock<Regex> = LazyLock::new(|| regex(r"'([^']+)'"));
-
-/// The patterns are known beforehand, and each is used by a test.
-fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
-}
 
 /// The lines of each proxy, by its name.
 #[derive(Default)]

@@ -4,14 +4,13 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
+use crate::haproxy::regex::regex;
+
 /// The command.
 pub const SHOW_PEERS: &str = "show peers";
 
 /// A section, and its state. src/peers.c, peers_dump_head; up to 2.2 `state=` stands where `disabled=` does.
-static SECTION: LazyLock<Regex> = LazyLock::new(|| {
-    let pattern = r"\bid=(\S+) \w+=\w+ flags=0x([0-9a-fA-F]+)";
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
-});
+static SECTION: LazyLock<Regex> = LazyLock::new(|| regex(r"\bid=(\S+) \w+=\w+ flags=0x([0-9a-fA-F]+)"));
 
 /// It need not wait for one before it, and not for another host either: `PEERS_F_RESYNC_LOCAL` and `PEERS_F_RESYNC_REMOTE`,
 /// since 3.0 with `_FINISHED`, in include/haproxy/peers-t.h; in all versions from 1.8 to 3.3.

@@ -6,16 +6,17 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
+use crate::haproxy::regex::regex;
+
 use super::names;
 use super::rules::Finder;
 
 /// What a fetch is asked for, by name.
-static FETCH: LazyLock<Regex> = LazyLock::new(|| {
-    names::regex(r"(?:hdr|cook|url_param|urlp|var|body_param|param|header|env)\w*\(([^)]*)\)?")
-});
+static FETCH: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"(?:hdr|cook|url_param|urlp|var|body_param|param|header|env)\w*\(([^)]*)\)?"));
 
 /// What counts something secret, and does not show it.
-static COUNTS: LazyLock<Regex> = LazyLock::new(|| names::regex(r"_cnt\(|,length\b|_len\("));
+static COUNTS: LazyLock<Regex> = LazyLock::new(|| regex(r"_cnt\(|,length\b|_len\("));
 
 /// Hides what a condition compares with, if its fetch (the word at `at`) brings a secret.
 pub(super) fn find(finder: &mut Finder<'_>, at: usize) {

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
+use crate::haproxy::regex::regex;
+
 /// What the name of a secret has in it.
 const SECRET: [&str; 14] = [
     "pass",
@@ -52,11 +54,6 @@ static PW: LazyLock<Regex> = LazyLock::new(|| regex(r"(?:^|[^a-z])pw(?:[^a-z]|$)
 
 /// The path of a key that is no secret itself.
 static KEY_FILE: LazyLock<Regex> = LazyLock::new(|| regex(r"^[\w./-]+\.(?:pem|crt|cer|pub|key)$"));
-
-/// Patterns of this module and its siblings are known beforehand, and each is used by a test.
-pub(super) fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
-}
 
 /// Whether this is the name of a secret: a variable's, a header's, a parameter's.
 pub(super) fn is_secret(name: &str) -> bool {

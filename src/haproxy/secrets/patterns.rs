@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
-use super::names::{self, regex};
+use crate::haproxy::regex::regex;
+
+use super::names;
 
 /// `Basic dXNlcjpwYXNz`, `Bearer eyJ…`.
 static SCHEME: LazyLock<Regex> =

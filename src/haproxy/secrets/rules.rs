@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
+use crate::haproxy::regex::regex;
+
 use super::words::{self, Word};
 use super::{acls, names};
 
@@ -37,14 +39,13 @@ const SCRIPTS: [&str; 2] = ["lua-load", "lua-load-per-thread"];
 
 /// Credentials in base64 as a line of their own, which comes after `AUTH` in SMTP and IMAP.
 static BASE64: LazyLock<Regex> =
-    LazyLock::new(|| names::regex(r#"^["']?([A-Za-z0-9+/]{8,}={0,2})(?:\\[rn])*["']?$"#));
+    LazyLock::new(|| regex(r#"^["']?([A-Za-z0-9+/]{8,}={0,2})(?:\\[rn])*["']?$"#));
 
 /// How an LDAP request begins, which may be a bind with a password: a BER sequence; RFC 4511, section 5.1.
 const SEQUENCE: u8 = 0x30;
 
 /// Where the data of a `tcp-check send` becomes a secret.
-static LOGIN: LazyLock<Regex> =
-    LazyLock::new(|| names::regex(r"(?i)(?:auth|pass|login)\b(?:\\?\s|\\[rnt]|\$\d+)*"));
+static LOGIN: LazyLock<Regex> = LazyLock::new(|| regex(r"(?i)(?:auth|pass|login)\b(?:\\?\s|\\[rnt]|\$\d+)*"));
 
 /// Adds the places of the secrets among these words.
 pub(super) fn find(line: &str, words: &[Word], found: &mut Vec<Range<usize>>) {

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 
 use regex_lite::Regex;
 
-use super::names::{self, regex};
+use crate::haproxy::regex::regex;
+
+use super::names;
 use super::{HIDDEN, MAX_LINE, about, apart, quoted_forms, redact, without};
 
 /// A URL among other words.
