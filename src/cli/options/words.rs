@@ -95,6 +95,13 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_is_named_by_enough_of_it() {
+        assert_eq!(hash("0123456789ABCDEF\n"), Ok("0123456789abcdef".to_owned()));
+        assert!(hash("0123456789ab").is_ok());
+        assert!(hash("0123456789a").is_err() && hash("").is_err() && hash("x123456789ab").is_err());
+    }
+
+    #[test]
     fn probes_are_read() {
         let http = probe("http://127.0.0.1:8080/health?x=1=204").unwrap();
         let Probe::Http { address, path, status, .. } = http else { panic!("not http") };
