@@ -264,11 +264,12 @@ impl Conducting<'_> {
     /// Who runs the candidate: as it is written down, if that could be, else by its own pidfile.
     fn serving(&self, account: &Account) -> Vec<Identity> {
         let generation = account.new.as_ref().and_then(|new| new.generation);
-        match (self.held.records.current(), generation) {
-            (Some(current), Some(number)) if current.number != number => self.members_of(number),
-            (Some(current), _) => current.processes,
-            (None, Some(number)) => self.members_of(number),
-            (None, None) => Vec::new(),
+        let current = self.held.records.current();
+        match generation {
+            Some(number) if current.as_ref().is_none_or(|current| current.number != number) => {
+                self.members_of(number)
+            }
+            _ => current.map(|current| current.processes).unwrap_or_default(),
         }
     }
 
@@ -406,8 +407,7 @@ impl Conducting<'_> {
             // It was good once, and may be again.
             _ if deployment.command == "rollback" => {}
             Some(why) => {
-                let settled = store.settle(number, State::Failed, Some(why));
-                deployment.notes.extend(settled.err().map(|error| error.to_string()));
+                fail(store, number, why, deployment);
                 deployment.notes.push(format!("the candidate is kept in {}", store.place(number).display()));
             }
             None => {
@@ -448,14 +448,19 @@ impl Conducting<'_> {
         }
         if !back.over {
             if deployment.command == "deploy" {
-                let settled = store.settle(transaction.number, State::Failed, Some(&why));
-                deployment.notes.extend(settled.err().map(|error| error.to_string()));
+                fail(store, transaction.number, &why, deployment);
             }
             deployment.notes.push(AGAIN.to_owned());
             return;
         }
         self.close(store, &transaction, Some(&why), deployment);
     }
+}
+
+/// Writes down that a candidate has failed.
+fn fail(store: &Store, number: u64, why: &str, deployment: &mut Deployment) {
+    let settled = store.settle(number, State::Failed, Some(why));
+    deployment.notes.extend(settled.err().map(|error| error.to_string()));
 }
 
 fn not_kept(error: &FileError) -> String {

@@ -452,8 +452,8 @@ impl Store {
     }
 
     /// Those that were in place, the last one first: from each to the one before it as long as that is known, and then by their
-    /// numbers. What was left by a rollback is none of them.
-    pub(super) fn backwards(&self, newest: Newest) -> Vec<Configuration> {
+    /// numbers. What was left by a rollback is none of them, and among the others, of which the youngest is the first.
+    pub(super) fn backwards(&self, newest: Newest) -> (Vec<Configuration>, Vec<Configuration>) {
         let mut all = self.all();
         let (mut next, mut bound) = match newest {
             Newest::Is(number) => (Some(number), u64::MAX),
@@ -469,19 +469,17 @@ impl Store {
             next = one.previous;
             backwards.push(one);
         }
-        backwards.extend(all.into_iter().rev().filter(|one| one.number < bound));
-        backwards
+        let (older, others): (Vec<_>, Vec<_>) = all.into_iter().rev().partition(|one| one.number < bound);
+        backwards.extend(older);
+        (backwards, others)
     }
 
     /// Removes what is more than `most` of each kind, the good ones and the failed, but never these. The way back from what is in
     /// place is kept longest, and the younger longer than the older.
     pub(super) fn limit(&self, most: usize, but: &[u64]) {
         let newest = self.number_in_place().ok().flatten().map_or(Newest::Unknown, Newest::Is);
-        let mut all = self.backwards(newest);
-        let others = self.all().into_iter().rev();
-        let others: Vec<Configuration> =
-            others.filter(|other| all.iter().all(|one| one.number != other.number)).collect();
-        all.extend(others);
+        let (backwards, others) = self.backwards(newest);
+        let all: Vec<Configuration> = backwards.into_iter().chain(others).collect();
         for good in [true, false] {
             let kind = all.iter().filter(|one| one.is_good() == good).map(|one| one.number);
             let mut kind: Vec<u64> = kind.collect();

@@ -168,7 +168,8 @@ fn last_good(store: &Store, passed_over: &mut Vec<String>) -> Result<(Configurat
         (Ok(Some(number)), None) => Newest::Before(number, None),
         (Ok(None) | Err(_), None) => Newest::Unknown,
     };
-    for configuration in store.backwards(newest).into_iter().filter(Configuration::is_good) {
+    let (backwards, _) = store.backwards(newest);
+    for configuration in backwards.into_iter().filter(Configuration::is_good) {
         if configuration.changes().is_empty() {
             continue;
         }

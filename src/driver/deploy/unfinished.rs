@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::core::account::Account;
+use crate::core::account::{Account, Named};
 use crate::core::deployment::Fate;
 use crate::core::input::Refusal;
 use crate::core::outcome::Verdict;
@@ -115,8 +115,7 @@ impl Held<'_> {
             account
         };
         if account.serving.is_none() && serves != Serves::Nobody {
-            let found = find::find(&self.request_of(&transaction), &self.records);
-            account.serving = found.ok().and_then(|found| found.old().ok()).map(|old| old.named());
+            account.serving = self.serving(&transaction);
         }
         let ended = transaction.end(history_dir, &store);
         account.notes.extend(ended.err().map(|error| error.to_string()));
@@ -155,6 +154,11 @@ impl Held<'_> {
             pidfile: Some(transaction.pidfile.clone()),
             ..self.request.clone()
         }
+    }
+
+    fn serving(&self, transaction: &Transaction) -> Option<Named> {
+        let found = find::find(&self.request_of(transaction), &self.records);
+        found.ok().and_then(|found| found.old().ok()).map(|old| old.named())
     }
 
     fn who_serves(&self, transaction: &Transaction) -> (Serves, Option<Box<Old>>) {
@@ -203,8 +207,7 @@ impl Held<'_> {
         };
         if let (Fate::Stuck(why), false) = (&fate, over) {
             let mut account = self.refused(Refused::new(Refusal::Internal, format!("{why}; {AGAIN}")));
-            let found = find::find(&self.request_of(transaction), &self.records);
-            account.serving = found.ok().and_then(|found| found.old().ok()).map(|old| old.named());
+            account.serving = self.serving(transaction);
             account.notes.extend(notes);
             return (account, over);
         }
